@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole model: RGB and low-resolution depth in, depth at the RGB's resolution out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depth_sr_ros.config import ModelConfig
+from depth_sr_ros.models.fusion_unet import FusionUNet
+from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
+from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, valid_mask
+
+
+@dataclass(frozen=True)
+class DepthPrediction:
+    """What the network says: `normalized` (B, 1, H, W) in the unit of `normalizer`, where the loss is taken."""
+
+    normalized: Tensor
+    normalizer: DepthNormalizer
+
+    @property
+    def depth(self) -> Tensor:
+        """Metres, (B, 1, H, W) float32."""
+        return self.normalizer.denormalize(self.normalized)
+
+
+class DepthSRNet(nn.Module):
+    """Guide (where the variant has one) and fusion U-Net behind one call.
+
+    The output is the bilinearly upsampled, hole-filled LR depth plus the U-Net's residual. `guide` may
+    be None although the variant has one: the U-Net was then told "no guide" (a map of zeros).
+    """
+
+    def __init__(self, config: ModelConfig, guide: DepthAnythingGuide | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.guide = guide
+        self.unet = FusionUNet(config)
+
+    def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
+        """rgb (B, 3, H, W) float in [0, 1]; depth_lr (B, 1, h, w) float32 metres, invalid NaN / <= 0 / inf.
+
+        relative_depth (B, 1, H, W): larger = nearer, any affine scale; replaces the guide's own answer.
+        """
+        if relative_depth is None and self.guide is not None:
+            relative_depth = self.guide(rgb)
+        size = rgb.shape[-2:]
+        valid = valid_mask(depth_lr)
+        filled = fill_holes(depth_lr, valid)
+        normalizer = DepthNormalizer.from_frame(filled, self.config)
+        # Interpolated in metres, as a depth image would be, then brought to the network's unit.
+        base = normalizer.normalize(F.interpolate(filled, size, mode="bilinear", align_corners=False))
+        mask = F.interpolate(valid.float(), size, mode="nearest-exact")
+        # The published range clips at depth_clip; the base keeps what lies beyond it.
+        seen = base.clamp(0, 1) if self.config.normalization == "fixed" else base
+        residual = self.unet(self._rel_input(rgb, relative_depth), torch.cat([seen, mask], 1))
+        return DepthPrediction(base + residual, normalizer)
+
+    def _rel_input(self, rgb: Tensor, relative_depth: Tensor | None) -> Tensor:
+        if self.config.guide == "none":
+            return rgb
+        if relative_depth is None:
+            return torch.cat([torch.zeros_like(rgb[:, :1]), rgb], 1)
+        return torch.cat([normalize_guide(relative_depth).to(rgb.dtype), rgb], 1)
+
+    @torch.inference_mode()
+    def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
+        """uint8 rgb (B, 3, H, W) and metres (B, 1, h, w) -> float32 metres (B, 1, H, W).
+
+        A sample without any valid LR pixel comes back all NaN: there is no scale to answer with.
+        """
+        depth = self(rgb.float() / 255, depth_lr.float(), relative_depth).depth
+        known = valid_mask(depth_lr).flatten(1).any(dim=1).view(-1, 1, 1, 1)
+        return torch.where(known, depth, torch.nan)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two-path fusion U-Net: relative-depth features are fused into LR-depth features at every level."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depth_sr_ros.config import ModelConfig
+from depth_sr_ros.models.adain import fuse
+from depth_sr_ros.models.nafnet import NAFStage, downsample, upsample
+
+LR_CHANNELS = 2  # upsampled LR depth and its validity mask
+
+
+class Encoder(nn.Module):
+    """One path: stem, then four stages with a 2x downsampling after each."""
+
+    def __init__(self, in_channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.stem = nn.Conv2d(in_channels * config.unshuffle**2, c[0], 3, padding=1)
+        self.stages = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(config.encoder_blocks))
+        self.downs = nn.ModuleList(downsample(c[i], c[i + 1]) for i in range(4))
+
+    def forward(self, x: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Features of the five levels, finest first: (B, channels[i], H / 2^i, W / 2^i).
+
+        The stem runs in float32 under autocast too: bfloat16 would round depth to 0.4 % before it is seen.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.stem(x.float())
+        features = []
+        for stage, down, size in zip(self.stages, self.downs, sizes, strict=False):
+            x = stage(x, size)
+            features.append(x)
+            x = down(x)
+        return [*features, x]
+
+
+class FusionUNet(nn.Module):
+    """[D_rel, I] and [D_LR, mask] at image resolution -> a residual for the normalised depth.
+
+    AdaIN keeps only the mean and spread of the LR features, so the decoder is given `fused + lr`: the
+    spatial LR detail reaches it by the skips. The head starts at zero: an untrained network adds nothing.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.config = config
+        self.rel_encoder = Encoder(config.guide_channels, config)
+        self.lr_encoder = Encoder(LR_CHANNELS, config)
+        self.middle = NAFStage(c[4], config.middle_blocks)
+        self.ups = nn.ModuleList(upsample(c[i + 1], c[i]) for i in range(4))
+        self.decoder = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(config.decoder_blocks))
+        self.head = nn.Conv2d(c[0], config.unshuffle**2, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, rel: Tensor, lr: Tensor) -> Tensor:
+        """rel (B, 3 or 4, H, W), lr (B, 2, H, W) -> residual (B, 1, H, W), float32."""
+        height, width = rel.shape[-2:]
+        unshuffle = self.config.unshuffle
+        sizes = [(-(-height // s), -(-width // s)) for s in (unshuffle << i for i in range(5))]
+        rel_features = self.rel_encoder(self._pad(rel), sizes)
+        lr_features = self.lr_encoder(self._pad(lr), sizes)
+        x = self._fused(rel_features, lr_features, sizes, 4)
+        x = self.middle(x, sizes[4])
+        for level in reversed(range(4)):
+            x = self.ups[level](x) + self._fused(rel_features, lr_features, sizes, level)
+            x = self.decoder[level](x, sizes[level])
+        # The head and what follows it run in float32: bf16 costs 7e-3 on a unit range there.
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.head(x.float())
+        return F.pixel_shuffle(x, unshuffle)[..., :height, :width]
+
+    def _fused(self, rel: list[Tensor], lr: list[Tensor], sizes: list[tuple[int, int]], level: int) -> Tensor:
+        return fuse(rel[level], lr[level], sizes[level], self.config.fusion) + lr[level]
+
+    def _pad(self, x: Tensor) -> Tensor:
+        multiple = self.config.padding_multiple
+        pad = (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)
+        x = F.pad(x, pad, mode="replicate") if any(pad) else x
+        # channels_last: the 1x1 convolutions and the layer norms read it without a transposition.
+        return F.pixel_unshuffle(x, self.config.unshuffle).contiguous(memory_format=torch.channels_last)
+

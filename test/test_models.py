@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole networks: parameter counts, untrained answer, any size, any hole, and the ways of the LR detail."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from depth_sr_ros.config import VARIANTS, model_config
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.guide import DepthAnythingGuide, guide_input_size, normalize_guide
+from depth_sr_ros.models.normalization import fill_holes, valid_mask
+
+SMALL = {"channels": [8, 8, 12, 12, 16]}
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _trained_like(variant: str, seed: int = 0, **overrides: object) -> DepthSRNet:
+    """A small network whose head and residual scales are not zero."""
+    torch.manual_seed(seed)
+    net = DepthSRNet(model_config(variant, **{**SMALL, **overrides})).eval()
+    for name, parameter in net.named_parameters():
+        if name.endswith(("beta", "gamma", "head.weight")):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def test_challenge_has_29_million_parameters_of_which_4_are_the_unet() -> None:
+    net = DepthSRNet(VARIANTS["challenge"], DepthAnythingGuide.from_config())
+    assert net.guide is not None
+    assert _count(net.guide) == 24_785_089
+    assert 4.0e6 <= _count(net.unet) <= 4.5e6
+    assert 28.5e6 <= _count(net) <= 29.5e6
+
+
+def test_fast_shares_the_unet_size_and_edge_is_below_two_million() -> None:
+    assert 4.0e6 <= _count(DepthSRNet(VARIANTS["fast"]).unet) <= 4.5e6
+    assert _count(DepthSRNet(VARIANTS["edge"])) <= 2_000_000
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+@pytest.mark.parametrize("normalization", ["fixed", "frame", "log"])
+def test_an_untrained_network_returns_the_upsampled_lr_depth(variant: str, normalization: str) -> None:
+    net = DepthSRNet(model_config(variant, normalization=normalization, **SMALL)).eval()
+    depth = torch.rand(2, 1, 20, 24) * 4 + 0.5
+    rgb = torch.randint(0, 256, (2, 3, 80, 96), dtype=torch.uint8)
+    expected = F.interpolate(depth, (80, 96), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(net.upsample(rgb, depth), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+@pytest.mark.parametrize(
+    ("size", "lr_size"),
+    [((64, 64), (4, 4)), ((71, 97), (35, 48)), ((130, 66), (17, 5)), ((33, 200), (9, 13)), ((96, 128), (6, 8))],
+)
+def test_any_size_and_aspect_gives_the_rgb_size(
+    variant: str, size: tuple[int, int], lr_size: tuple[int, int]
+) -> None:
+    net = _trained_like(variant)
+    rgb = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    out = net.upsample(rgb, torch.rand(1, 1, *lr_size) + 1)
+    assert out.shape == (1, 1, *size)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("metres", [0.1, 1.0, 30.0, 300.0])
+@pytest.mark.parametrize("normalization", ["fixed", "frame", "log"])
+def test_constant_depth_stays_finite_and_positive_from_10_cm_to_300_m(metres: float, normalization: str) -> None:
+    net = _trained_like("edge", normalization=normalization)
+    out = net.upsample(torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), torch.full((1, 1, 16, 24), metres))
+    assert torch.isfinite(out).all()
+    assert (out > 0).all()
+
+
+@pytest.mark.parametrize("invalid", [float("nan"), 0.0, float("inf"), float("-inf"), -1.0])
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_every_kind_of_invalid_pixel_is_treated_alike(invalid: float, share: float) -> None:
+    net = _trained_like("edge")
+    generator = torch.Generator().manual_seed(5)
+    depth = torch.rand(1, 1, 16, 24, generator=generator) * 3 + 1
+    rgb = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=generator)
+    hole = torch.rand(depth.shape, generator=generator) < share
+    out = net.upsample(rgb, torch.where(hole, invalid, depth))
+    assert torch.isfinite(out).all()
+    assert torch.equal(out, net.upsample(rgb, torch.where(hole, torch.nan, depth)))
+
+
+def test_a_sample_without_any_measurement_is_nan_and_its_neighbour_is_not() -> None:
+    net = _trained_like("edge")
+    depth = torch.ones(2, 1, 16, 16)
+    depth[0] = torch.nan
+    out = net.upsample(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), depth)
+    assert torch.isnan(out[0]).all()
+    assert torch.isfinite(out[1]).all()
+
+
+def test_the_spatial_lr_detail_reaches_the_decoder() -> None:
+    """AdaIN passes on only statistics: a changed LR patch must show where it lies, beyond the global residual."""
+    net = _trained_like("edge", channels=[16, 16, 16, 16, 16])
+    rgb = torch.zeros(1, 3, 128, 128)
+    depth = torch.rand(1, 1, 32, 32) + 1
+    changed = depth.clone()
+    changed[..., 4:8, 4:8] += 0.5
+
+    def residual(lr: torch.Tensor) -> torch.Tensor:
+        prediction = net(rgb, lr)
+        base = F.interpolate(lr, (128, 128), mode="bilinear", align_corners=False)
+        return prediction.normalized - prediction.normalizer.normalize(base)
+
+    with torch.no_grad():
+        change = (residual(changed) - residual(depth)).abs()
+    inside, far = change[..., 16:32, 16:32].mean(), change[..., 96:, 96:].mean()
+    assert inside > 3 * far
+
+
+def test_scale_of_the_scene_does_not_matter_under_log_normalization() -> None:
+    net = _trained_like("edge", normalization="log")
+    rgb = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    depth = torch.rand(1, 1, 16, 16) + 1
+    torch.testing.assert_close(net.upsample(rgb, depth * 40), net.upsample(rgb, depth) * 40, rtol=1e-3, atol=1e-3)
+
+
+def test_a_guide_changes_the_answer_and_its_scale_does_not() -> None:
+    net = _trained_like("fast")
+    rgb, depth = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.rand(1, 1, 16, 16) + 1
+    guide = torch.rand(1, 1, 64, 64)
+    with_guide = net.upsample(rgb, depth, guide)
+    assert not torch.allclose(with_guide, net.upsample(rgb, depth), atol=1e-3)
+    torch.testing.assert_close(net.upsample(rgb, depth, guide * 7 + 3), with_guide, atol=1e-3, rtol=1e-3)
+
+
+def test_depth_anything_guide_runs_at_patch_multiples() -> None:
+    guide = DepthAnythingGuide.from_config(
+        short_side=56,
+        backbone_config={
+            "model_type": "dinov2",
+            "hidden_size": 24,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+            "reshape_hidden_states": False,
+            "apply_layernorm": True,
+        },
+        reassemble_hidden_size=24,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+    ).eval()
+    with torch.inference_mode():
+        out = guide(torch.rand(1, 3, 60, 90))
+    assert out.shape == (1, 1, 60, 90)
+    assert guide_input_size(480, 640, 518) == (518, 686)
+    assert guide_input_size(1080, 1920, 518) == (518, 924)
+
+
+def test_a_constant_guide_looks_like_no_guide() -> None:
+    assert torch.equal(normalize_guide(torch.full((1, 1, 8, 8), 4.0)), torch.zeros(1, 1, 8, 8))
+
+
+def test_holes_are_filled_from_their_surroundings_and_measurements_kept() -> None:
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    plane = (1 + 0.05 * x + 0.02 * y)[None, None]
+    holed = plane.clone()
+    holed[..., 8:14, 10:20] = torch.nan
+    valid = valid_mask(holed)
+    filled = fill_holes(holed, valid)
+    assert torch.equal(filled[valid], plane[valid])
+    assert (filled - plane).abs().max() < 0.2 * (plane.max() - plane.min())
+    assert fill_holes(torch.zeros(1, 1, 3, 5), torch.zeros(1, 1, 3, 5, dtype=torch.bool)).eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        ({"fusion": "adan"}, "adain"),
+        ({"unshuffle": 3}, "1, 2, 4 or 8"),
+        ({"channels": [1, 2]}, "5 whole numbers"),
+        ({"width": 8}, "unknown key 'width'"),
+        ({"unit_m": -1.0}, "above 0"),
+    ],
+)
+def test_a_bad_configuration_names_value_and_range(overrides: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        model_config("edge", **overrides)
+
+
+def test_an_unknown_variant_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'edge'"):
+        model_config("edg")
