@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inference engine: NumPy RGB and low-resolution depth in, NumPy depth at the RGB's resolution out."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.errors import ConfigError, FrameError
+from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
+from depth_sr_ros.models.guide import DepthAnythingGuide
+
+# Channels of each colour order, and which of them are red, green and blue.
+CHANNEL_ORDERS: dict[str, tuple[int, ...]] = {
+    "rgb": (0, 1, 2),
+    "bgr": (2, 1, 0),
+    "rgba": (0, 1, 2),
+    "bgra": (2, 1, 0),
+    "mono": (0, 0, 0),
+}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MIN_RGB_SIDE = 32
+MIN_DEPTH_SIDE = 2
+
+
+class DepthSuperResolver:
+    """Turns an RGB image and a coarse, noisy depth image of the same view into depth at the RGB's size.
+
+    Parameters: `checkpoint`, a .safetensors file (default: the weights that ship for `variant`); `device`,
+    "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; `threads`, torch's CPU threads, which are the
+    whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
+    model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA,
+    float32 on a CPU), "float32", "bfloat16" or "float16".
+
+    Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        *,
+        variant: str = "edge",
+        device: str = "auto",
+        threads: int | None = None,
+        guide_path: str | Path | None = None,
+        precision: str = "auto",
+    ) -> None:
+        if threads is not None:
+            if threads < 1:
+                raise ConfigError(f"threads is {threads}, but must be at least 1")
+            torch.set_num_threads(threads)
+        self._device = _resolve_device(device)
+        check_choice("precision", precision, ("auto", *PRECISIONS))
+        if precision == "auto":
+            precision = "float16" if self._device.type == "cuda" else "float32"
+        path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
+        guide = DepthAnythingGuide.from_folder(guide_path) if guide_path is not None else None
+        self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
+        if guide is not None and header.model.guide == "none":
+            raise ConfigError(f"variant {variant!r} takes no guide; remove guide_path or choose 'fast'")
+        self._precision = precision
+        self.device = str(self._device)
+        self.info: dict[str, Any] = {
+            "variant": header.variant,
+            "version": header.version,
+            "checkpoint": str(path),
+            "hash": weights_hash(path),
+            "training": dict(header.training),
+            "metrics": dict(header.metrics),
+        }
+        parameters = sum(p.numel() for p in self._model.parameters())
+        guided = "with Depth Anything" if guide is not None else "without a foundation model"
+        self.description = (
+            f"{header.variant} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, {precision}, "
+            f"weights {self.info['hash']}"
+        )
+
+    def __call__(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        *,
+        channel_order: str = "rgb",
+        depth_unit_m: float = 1.0,
+    ) -> npt.NDArray[np.float32]:
+        """Depth in metres, float32 HxW, for one frame; holes are filled, an all-invalid frame is all NaN.
+
+        rgb: uint8, HxWx3 (`channel_order` rgb, bgr), HxWx4 (rgba, bgra) or HxW (mono). depth: float32 or
+        uint16, hxw; times `depth_unit_m` it is metres; NaN, infinite, zero and negative values are invalid.
+        Both must show the same view; their sizes are free. Raises FrameError.
+        """
+        _check_frame(rgb, depth, channel_order)
+        with torch.inference_mode(), self._autocast():
+            image = self._upload_rgb(rgb, channel_order)
+            lr = torch.from_numpy(depth).to(self._device).float()[None, None] * depth_unit_m
+            result = self._model.upsample(image, lr)
+            return result[0, 0].cpu().numpy()
+
+    def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
+        """Run twice on (width, height) sizes, so that the first real frame does not pay for preparations."""
+        rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
+        depth = np.ones((depth_size[1], depth_size[0]), np.float32)
+        for _ in range(2):
+            self(rgb, depth)
+
+    def _upload_rgb(self, rgb: npt.NDArray[np.uint8], channel_order: str) -> Tensor:
+        """uint8 (1, 3, H, W) on the device; the colour order is changed there."""
+        image = torch.from_numpy(rgb).to(self._device)
+        if channel_order == "mono":
+            return image.expand(1, 3, *image.shape)
+        image = image.permute(2, 0, 1)[None]
+        order = CHANNEL_ORDERS[channel_order]
+        return image[:, :3] if order == (0, 1, 2) else image[:, order]
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, PRECISIONS[self._precision])
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu'"
+        )
+    return resolved
+
+
+def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: str) -> None:
+    if channel_order not in CHANNEL_ORDERS:
+        raise FrameError(f"channel_order is {channel_order!r}, but must be one of {', '.join(CHANNEL_ORDERS)}")
+    shape: tuple[int, ...] = () if channel_order == "mono" else (len(channel_order),)
+    if rgb.dtype != np.uint8 or rgb.shape[2:] != shape or rgb.ndim != 2 + len(shape):
+        raise FrameError(
+            f"the {channel_order} image is {rgb.dtype} of shape {rgb.shape}, but must be uint8 of shape "
+            f"{('height', 'width', *shape)}"
+        )
+    if depth.dtype not in (np.float32, np.uint16) or depth.ndim != 2:
+        raise FrameError(
+            f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 or uint16 of shape "
+            "(height, width)"
+        )
+    if min(rgb.shape[:2]) < MIN_RGB_SIDE or min(depth.shape) < MIN_DEPTH_SIDE:
+        raise FrameError(
+            f"the RGB image is {rgb.shape[1]}x{rgb.shape[0]} and the depth {depth.shape[1]}x{depth.shape[0]}, but "
+            f"sides must be at least {MIN_RGB_SIDE} and {MIN_DEPTH_SIDE} pixels"
+        )
