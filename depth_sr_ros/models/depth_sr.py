@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
-from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, valid_mask
+from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,21 @@ class DepthSRNet(nn.Module):
         normalizer = DepthNormalizer.from_frame(filled, self.config)
         # Interpolated in metres, as a depth image would be, then brought to the network's unit.
         base = normalizer.normalize(F.interpolate(filled, size, mode="bilinear", align_corners=False))
+        residual = self.unet(
+            self._rel_input(rgb, relative_depth), self._lr_input(base, filled, valid, normalizer)
+        )
+        return DepthPrediction(base + normalizer.correction * residual, normalizer)
+
+    def _lr_input(self, base: Tensor, filled: Tensor, valid: Tensor, normalizer: DepthNormalizer) -> Tensor:
+        """[D_LR, its local detail in units of a correction, validity] at image size, (B, 3, H, W)."""
+        size = base.shape[-2:]
+        # asinh: linear for noise, logarithmic for the jump at an object's edge, which is 20 corrections.
+        detail = torch.asinh(local_detail(normalizer.normalize(filled)) / normalizer.correction)
+        detail = F.interpolate(detail, size, mode="bilinear", align_corners=False)
         mask = F.interpolate(valid.float(), size, mode="nearest-exact")
         # The published range clips at depth_clip; the base keeps what lies beyond it.
         seen = base.clamp(0, 1) if self.config.normalization == "fixed" else base
-        residual = self.unet(self._rel_input(rgb, relative_depth), torch.cat([seen, mask], 1))
-        return DepthPrediction(base + residual, normalizer)
+        return torch.cat([seen, detail, mask], 1)
 
     def _rel_input(self, rgb: Tensor, relative_depth: Tensor | None) -> Tensor:
         if self.config.guide == "none":

@@ -11,7 +11,7 @@ from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.models.adain import fuse
 from depth_sr_ros.models.nafnet import NAFStage, downsample, upsample
 
-LR_CHANNELS = 2  # upsampled LR depth and its validity mask
+LR_CHANNELS = 3  # upsampled LR depth, its local detail, its validity mask
 
 
 class Encoder(nn.Module):
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
 
 
 class FusionUNet(nn.Module):
-    """[D_rel, I] and [D_LR, mask] at image resolution -> a residual for the normalised depth.
+    """[D_rel, I] and [D_LR, detail, mask] at image resolution -> a residual for the normalised depth.
 
     AdaIN keeps only the mean and spread of the LR features, so the decoder is given `fused + lr`: the
     spatial LR detail reaches it by the skips. The head starts at zero: an untrained network adds nothing.
@@ -60,7 +60,7 @@ class FusionUNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, rel: Tensor, lr: Tensor) -> Tensor:
-        """rel (B, 3 or 4, H, W), lr (B, 2, H, W) -> residual (B, 1, H, W), float32."""
+        """rel (B, 3 or 4, H, W), lr (B, 3, H, W) -> residual (B, 1, H, W), float32."""
         height, width = rel.shape[-2:]
         unshuffle = self.config.unshuffle
         sizes = [(-(-height // s), -(-width // s)) for s in (unshuffle << i for i in range(5))]

@@ -13,6 +13,11 @@ from depth_sr_ros.config import ModelConfig
 
 # A frame flatter than this share of its depth is not stretched further: that would stretch its noise.
 MIN_RELATIVE_RANGE = 0.1
+# How large a correction is in each unit: a sensor errs by percents, which are thousandths of a 30 m range.
+# The residual is given, and the detail taken, in these: without it the first layers see a noise of 1 % under a
+# signal of 100 %, and Adam's steps overshoot it (measured: no progress in 150 steps, against 15 % with it).
+CORRECTION = {"fixed": 0.005, "frame": 0.05, "log": 0.05}
+DETAIL_CELL = 8  # LR pixels over which the local mean is taken that detail is measured from
 # Nearer than any depth camera measures; keeps logarithms finite.
 MIN_DEPTH_M = 1e-3
 
@@ -44,6 +49,12 @@ def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
     return value
 
 
+def local_detail(value: Tensor) -> Tensor:
+    """What (B, 1, h, w) holds beyond its local mean, over cells of DETAIL_CELL pixels, blended bilinearly."""
+    mean = F.avg_pool2d(value, DETAIL_CELL, ceil_mode=True)
+    return value - F.interpolate(mean, value.shape[-2:], mode="bilinear", align_corners=False)
+
+
 @dataclass(frozen=True)
 class DepthNormalizer:
     """Per-sample map between metres and the network's unit, chosen by `ModelConfig.normalization`.
@@ -54,6 +65,11 @@ class DepthNormalizer:
     kind: str
     shift: Tensor
     scale: Tensor
+
+    @property
+    def correction(self) -> float:
+        """A typical correction in the network's unit."""
+        return CORRECTION[self.kind]
 
     @classmethod
     def from_frame(cls, filled: Tensor, config: ModelConfig) -> DepthNormalizer:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evaluation protocol's degradations: high-resolution depth becomes a sensor's low-resolution one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.metrics import valid_mask
+
+PROFILES = ("clean", "bicubic", "noisy")
+CROP_MULTIPLE = 16
+OUTLIER_SHARE = 0.02
+QUANTISATION_STEPS = 2**10 - 1
+QUADRATIC_CAP_M = 5.0
+
+Depth = npt.NDArray[np.float32]
+
+
+def crop_to_multiple(array: npt.NDArray, multiple: int = CROP_MULTIPLE) -> npt.NDArray:
+    """Crop the first two axes at the bottom and right to multiples of `multiple`; a view, no copy."""
+    height, width = (size - size % multiple for size in array.shape[:2])
+    return array[:height, :width]
+
+
+def noise_sigma(depth: npt.NDArray) -> npt.NDArray:
+    """Standard deviation (metres) of the `noisy` profile's sensor at `depth` (metres)."""
+    return 0.0012 + 0.0019 * np.square(np.minimum(depth, QUADRATIC_CAP_M) - 0.4) + 0.01 * depth
+
+
+def degrade(depth_hr: Depth, scale: int, profile: str, rng: np.random.Generator) -> Depth:
+    """Make the low-resolution depth (H/scale x W/scale, float32 metres, NaN = invalid) of the protocol.
+
+    `depth_hr` is HxW metres, invalid where NaN, infinite or not above 0, with H and W multiples of
+    `scale` (see `crop_to_multiple`). Profiles: `clean` averages the valid pixels of each cell; `bicubic`
+    resamples as PIL does; `noisy` adds the depth-dependent noise, the outliers and the 10-bit
+    quantisation to `clean`. Only `noisy` draws from `rng`, and always the same number of draws for a
+    size, so a seed gives one noise pattern.
+
+    Raises ConfigError on an unknown profile or a size that the scale does not divide.
+    """
+    check_choice("degradation profile", profile, PROFILES)
+    if scale < 1 or any(size % scale for size in depth_hr.shape):
+        raise ConfigError(
+            f"scale {scale} must be at least 1 and divide the size {depth_hr.shape}: crop the depth first"
+        )
+    if profile == "bicubic":
+        return _bicubic(depth_hr, scale)
+    clean = _cell_mean(depth_hr, scale)
+    return _sensor(clean, rng) if profile == "noisy" else clean
+
+
+def _cell_mean(depth: Depth, scale: int) -> Depth:
+    height, width = depth.shape
+    cells = depth.reshape(height // scale, scale, width // scale, scale)
+    valid = valid_mask(cells)
+    count = valid.sum(axis=(1, 3))
+    total = np.where(valid, cells, 0).sum(axis=(1, 3), dtype=np.float64)
+    enough = 2 * count >= scale * scale
+    return np.where(enough, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _sensor(clean: Depth, rng: np.random.Generator) -> Depth:
+    normal = rng.standard_normal(clean.shape)
+    is_outlier = rng.random(clean.shape) < OUTLIER_SHARE
+    position = rng.random(clean.shape)
+    valid = valid_mask(clean)
+    if not valid.any():
+        return clean
+    noisy = clean + noise_sigma(clean) * normal
+    low, high = np.percentile(noisy[valid], (10, 90))
+    noisy = np.where(is_outlier & valid, low + (high - low) * position, noisy)
+    start, stop = noisy[valid].min(), noisy[valid].max()
+    step = (stop - start) / QUANTISATION_STEPS
+    if step > 0:
+        noisy = start + step * np.round((noisy - start) / step)
+    return noisy.astype(np.float32)
+
+
+def _bicubic(depth: Depth, scale: int) -> Depth:
+    """PIL's antialiased bicubic (a = -0.5); invalid pixels weigh nothing, the others make up for them.
+
+    A pixel is NaN where the valid weights sum to less than half, and where overshoot at a depth edge
+    left no positive depth.
+    """
+    valid = valid_mask(depth)
+    rows, columns = (_bicubic_weights(size, scale) for size in depth.shape)
+    total = rows @ np.where(valid, depth, 0).astype(np.float64) @ columns.T
+    weight = rows @ valid.astype(np.float64) @ columns.T
+    out = total / np.maximum(weight, 0.5)
+    return np.where((weight >= 0.5) & (out > 0), out, np.nan).astype(np.float32)
+
+
+def _bicubic_weights(size: int, scale: int) -> npt.NDArray[np.float64]:
+    """(size/scale, size) matrix of the Keys kernel, widened by `scale`, cut at the border and normalised."""
+    centres = (np.arange(size // scale) + 0.5) * scale
+    x = np.abs(np.arange(size)[None] + 0.5 - centres[:, None]) / scale
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The masked L1 + Sobel loss against plain re-computations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.losses import depth_loss, sobel
+
+
+def test_sobel_of_a_plane_is_its_slope_per_pixel() -> None:
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    slopes = sobel((0.3 * x - 0.2 * y)[None, None])
+    torch.testing.assert_close(slopes[:, 0], torch.full((1, 4, 5), 0.3))
+    torch.testing.assert_close(slopes[:, 1], torch.full((1, 4, 5), -0.2))
+
+
+def test_terms_equal_a_loop_over_valid_pixels() -> None:
+    rng = np.random.default_rng(0)
+    pred, target = rng.normal(size=(2, 8, 9)), rng.normal(size=(2, 8, 9))
+    valid = rng.random((2, 8, 9)) > 0.1
+    l1 = np.abs(pred - target)[valid].mean()
+    kx = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+    slopes = []
+    for b in range(2):
+        for i in range(6):
+            for j in range(7):
+                if valid[b, i : i + 3, j : j + 3].all():
+                    difference = (pred - target)[b, i : i + 3, j : j + 3]
+                    slopes += [abs((difference * kx).sum()), abs((difference * kx.T).sum())]
+    arguments = (torch.from_numpy(a)[:, None] for a in (pred, target, valid))
+    terms = depth_loss(*arguments, sobel_weight=0.5)
+    assert float(terms["l1"]) == pytest.approx(l1)
+    assert float(terms["sobel"]) == pytest.approx(np.mean(slopes))
+    assert float(terms["loss"]) == pytest.approx(l1 + 0.5 * np.mean(slopes))
+
+
+def test_what_lies_under_the_mask_changes_neither_loss_nor_gradient() -> None:
+    torch.manual_seed(0)
+    valid = torch.rand(1, 1, 12, 12) > 0.3
+    target = torch.rand(1, 1, 12, 12)
+    gradients = []
+    for hidden in (0.0, torch.nan, torch.inf):
+        pred = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        depth_loss(pred, torch.where(valid, target, hidden), valid)["loss"].backward()
+        assert pred.grad is not None
+        gradients.append(pred.grad)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+    assert not gradients[0][~valid].any()
+
+
+def test_nothing_valid_is_zero_not_nan() -> None:
+    x = torch.rand(1, 1, 8, 8)
+    assert float(depth_loss(x, x + 1, torch.zeros_like(x, dtype=torch.bool))["loss"]) == 0

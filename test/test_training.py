@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training end to end: configuration errors, a real short run that learns, resume, and the exported weights."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.checkpoint import load_checkpoint, read_header
+from training.config import CONFIG_FOLDER, TrainConfig, load_config
+from training.data.batches import BatchMaker, EpochSteps, step_seed
+
+TINY = {
+    "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
+    "data": {"sources": [{"kind": "procedural"}], "crop": [64, 64], "batch_size": 2},
+    "degradation": {"scales": [4], "clean_share": 0.0},
+    "optim": {"steps": 12, "lr": 1.0e-3, "warmup_steps": 2, "ema_decay": 0.9},
+    "run": {"epoch_steps": 4, "accelerator": "cpu", "validation_frames": 1},
+}
+
+
+def _train(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "training/train.py", *arguments],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DEPTH_SR_DATA": "/nonexistent", **environment},
+    )
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for path in sorted(folder.glob("logs/*/metrics.csv")):
+        with path.open() as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_loads_and_survives_a_round_trip(path: Path) -> None:
+    config = load_config(path.stem)
+    assert TrainConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"optm": {}}, "unknown key 'optm'.*'optim'"),
+        ({"optim": {"steps": 4, "learning_rate": 1}}, "unknown key 'learning_rate' in optim"),
+        ({"optim": {"lr": 1.0}}, "lacks the key 'steps'"),
+        ({"optim": {"steps": 4, "lr": "1e-3"}}, "must be a number"),
+        ({"optim": {"steps": 5}}, "multiple of run.epoch_steps"),
+        ({"data": {"crop": [-64, 64]}}, "at least 64"),
+        ({"data": {"batch_size": -1}}, "above 0"),
+        ({"data": {"sources": [{"kind": "nyu"}]}}, "one of procedural, rendered"),
+        ({"model": {"variant": "edge", "fusion": "sum"}}, "one of adain, add"),
+        ({"run": {"precision": "fp8"}}, "one of 32-true"),
+    ],
+)
+def test_a_wrong_configuration_is_named(change: dict, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        TrainConfig.from_dict({**TINY, **change})
+
+
+def test_batches_follow_from_seed_step_and_rank_alone() -> None:
+    maker = BatchMaker(TrainConfig.from_dict(TINY))
+    maker(0)
+    batch, again = maker(7), BatchMaker(TrainConfig.from_dict(TINY))(7)
+    for name in ("rgb", "depth", "depth_lr"):
+        assert torch.equal(batch[name].nan_to_num(-1), again[name].nan_to_num(-1)), name
+    assert not torch.equal(batch["rgb"], maker(8)["rgb"])
+    assert not torch.equal(batch["rgb"], maker(7, rank=1)["rgb"])
+    assert len({step_seed(s, t, r) for s in range(4) for t in range(50) for r in range(3)}) == 600
+
+
+def test_step_numbers_go_on_from_epoch_to_epoch() -> None:
+    sampler = EpochSteps(5)
+    sampler.set_epoch(3)
+    assert list(sampler) == [15, 16, 17, 18, 19]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """A run of 8 steps of 12, then resumed to the end."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    common = ("--config", str(folder / "tiny.yaml"), "--run-dir", str(folder / "run"))
+    for arguments in (("--steps", "8"), ("--resume",)):
+        done = _train(repo_root, *common, *arguments)
+        assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_a_run_can_be_stopped_and_resumed(run_folder: Path, repo_root: Path) -> None:
+    steps = [int(row["step"]) for row in _rows(run_folder) if row.get("val/score")]
+    assert steps == [3, 7, 11]
+    for name in ("config.yaml", "git.txt", "best.ckpt", "last.ckpt", "model.safetensors"):
+        assert (run_folder / name).is_file(), name
+    again = _train(repo_root, "--config", str(run_folder.parent / "tiny.yaml"), "--run-dir", str(run_folder))
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_the_exported_weights_load_and_say_how_they_were_made(run_folder: Path) -> None:
+    model, header = load_checkpoint(run_folder / "model.safetensors", variant="edge")
+    assert header.training["steps"] == 12
+    assert header.training["data"]["crop"] == [64, 64]
+    assert set(header.metrics) >= {"val/score", "val/noisy_x4"}
+    assert model.unet.head.weight.abs().max() > 0
+
+
+def test_a_run_can_start_from_exported_weights(run_folder: Path, tmp_path: Path, repo_root: Path) -> None:
+    source = run_folder / "model.safetensors"
+    done = _train(
+        repo_root,
+        "--config",
+        str(run_folder.parent / "tiny.yaml"),
+        "--run-dir",
+        str(tmp_path / "second"),
+        "--steps",
+        "4",
+        "--init-from",
+        str(source),
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (load_checkpoint(p)[0].state_dict() for p in (source, tmp_path / "second/model.safetensors"))
+    change = max(float((after[k] - before[k]).abs().max()) for k in before)
+    assert 0 < change < 0.05
+    assert read_header(tmp_path / "second/model.safetensors").training["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--config", "smok"), "no training configuration 'smok'"),
+        (("--config", "smoke", "--resume", "--run-dir", "/nonexistent/run"), "nothing to resume"),
+        (("--config", "smoke", "--init-from", "/nonexistent/x.safetensors"), "does not exist"),
+    ],
+)
+def test_wrong_arguments_end_with_one_sentence(
+    repo_root: Path, tmp_path: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    extra = () if "--run-dir" in arguments else ("--run-dir", str(tmp_path / "run"))
+    done = _train(repo_root, *arguments, *extra)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_lowers_the_loss_on_a_fixed_batch() -> None:
+    """Forty real steps of the real network, data and loss: below the start, which is the upsampled LR depth."""
+    from depth_sr_ros.models.depth_sr import DepthSRNet
+    from training.losses import depth_loss
+
+    torch.manual_seed(0)
+    config = TrainConfig.from_dict({**TINY, "data": {**TINY["data"], "batch_size": 4}})
+    maker, net = BatchMaker(config), DepthSRNet(config.model)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+
+    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        prediction = net(batch["rgb"], batch["depth_lr"])
+        valid = torch.isfinite(batch["depth"])
+        target = prediction.normalizer.normalize(torch.where(valid, batch["depth"], 1.0))
+        return depth_loss(prediction.normalized, target, valid)["loss"]
+
+    held_out = maker(1_000_000)
+    start = float(loss_of(held_out))
+    for step in range(60):
+        optimizer.zero_grad()
+        loss_of(maker(step)).backward()
+        optimizer.step()
+    assert float(loss_of(held_out)) < 0.95 * start

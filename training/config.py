@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training configuration: YAML -> nested frozen dataclasses; an unknown key or a bad value is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from depth_sr_ros.config import ModelConfig, check_choice, check_keys, model_config
+from depth_sr_ros.errors import ConfigError
+from training.degradation import DegradationConfig
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+SOURCES = ("procedural", "rendered")
+
+
+def _check_above_zero(where: str, config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"{where}.{name} is {getattr(config, name)!r}, but must be above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One source of training images. `path`: the rendered set's folder (default: under DEPTH_SR_DATA)."""
+
+    kind: str
+    weight: float = 1.0
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("data.sources.kind", self.kind, SOURCES)
+        _check_above_zero("data.sources", self, "weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """`crop` is (height, width). `workers`: CPU processes that make batches; 0 = made on the training device."""
+
+    sources: tuple[SourceConfig, ...] = (SourceConfig("procedural"),)
+    crop: tuple[int, int] = (256, 256)
+    batch_size: int = 8
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check_above_zero("data", self, "batch_size")
+        if len(self.crop) != 2 or min(self.crop) < 64:
+            raise ConfigError(f"data.crop is {self.crop}, but needs a height and a width of at least 64")
+        if self.workers < 0:
+            raise ConfigError(f"data.workers is {self.workers}, but must be 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine decay to `final_lr_ratio`, and averaged weights (EMA)."""
+
+    steps: int
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    final_lr_ratio: float = 1e-3
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.998
+    sobel_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_above_zero("optim", self, "steps", "lr", "gradient_clip")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"optim.ema_decay is {self.ema_decay}, but must be at least 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Where and how: `epoch_steps` is how often to validate and save; `precision` is Lightning's."""
+
+    seed: int = 0
+    epoch_steps: int = 500
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    threads: int = 1
+    validation_frames: int = 24
+
+    def __post_init__(self) -> None:
+        _check_above_zero("run", self, "epoch_steps", "threads", "validation_frames")
+        check_choice("run.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        check_choice("run.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run needs; `model` is the variant with its overrides."""
+
+    model: ModelConfig
+    optim: OptimConfig
+    data: DataConfig = DataConfig()
+    degradation: DegradationConfig = DegradationConfig()
+    run: RunConfig = RunConfig()
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.optim.steps % self.run.epoch_steps:
+            raise ConfigError(
+                f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, {self.run.epoch_steps}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A YAML-ready dict; `from_dict` reads it back."""
+        return _plain({**dataclasses.asdict(self), "model": self.model.to_dict()})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Build from nested mappings; ConfigError on unknown keys, missing keys and bad values."""
+        check_keys("the training configuration", values, [f.name for f in dataclasses.fields(cls)])
+        for name in ("model", "optim"):
+            if name not in values:
+                raise ConfigError(f"the training configuration lacks the section {name!r}")
+        model = dict(values["model"])
+        data = dict(values.get("data", {}))
+        if "sources" in data:
+            data["sources"] = tuple(_build(SourceConfig, "data.sources", s) for s in data["sources"])
+        return cls(
+            model=model_config(model.pop("variant", "edge"), **model),
+            optim=_build(OptimConfig, "optim", values["optim"]),
+            data=_build(DataConfig, "data", data),
+            degradation=_build(DegradationConfig, "degradation", values.get("degradation", {})),
+            run=_build(RunConfig, "run", values.get("run", {})),
+            init_from=values.get("init_from"),
+        )
+
+
+def load_config(name: str | Path) -> TrainConfig:
+    """Read a YAML file, given by its path or by its name in training/configs/."""
+    path = Path(name)
+    if not path.is_file():
+        path = CONFIG_FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml")))
+        raise ConfigError(f"no training configuration {str(name)!r}; give a YAML file or one of: {known}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold sections (model, optim, data, ...), not {type(values).__name__}")
+    return TrainConfig.from_dict(values)
+
+
+def _build(cls: type, where: str, values: Any) -> Any:
+    """A dataclass from a mapping, lists made tuples and numbers checked against the annotated types."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} must hold keys and values, not {values!r}")
+    hints = get_type_hints(cls)
+    check_keys(where, values, hints)
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.name not in values
+    ]
+    if missing:
+        raise ConfigError(f"{where} lacks the key {missing[0]!r}")
+    built = {}
+    for key, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if hints[key] in (int, float) and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+            raise ConfigError(f"{where}.{key} is {value!r}, but must be a number (write 1.0e-3, not 1e-3)")
+        built[key] = value
+    return cls(**built)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training batches by step number: every batch follows from the run's seed, the step and the rank alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.config import DataConfig, TrainConfig
+from training.data.root import data_root
+from training.data.sources import Mixture, ProceduralSource, RenderedSource, Source
+from training.degradation import RandomDegradation
+
+Batch = dict[str, Tensor]
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A 63-bit seed that differs for every (run seed, step, rank)."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class BatchMaker:
+    """Makes the batch of a step: `rgb` (B, 3, H, W), `depth_lr` (B, 1, h, w), `depth` (B, 1, H, W), metres."""
+
+    def __init__(self, config: TrainConfig, device: torch.device | str = "cpu") -> None:
+        self._config = config
+        self._device = torch.device(device)
+        self._mixture = Mixture([(s.weight, _source(s.kind, s.path, device)) for s in config.data.sources])
+        self._degrade = RandomDegradation(config.degradation)
+
+    def __call__(self, step: int, rank: int = 0) -> Batch:
+        generator = torch.Generator(self._device)
+        generator.manual_seed(step_seed(self._config.run.seed, step, rank))
+        data: DataConfig = self._config.data
+        rgb, depth = self._mixture.sample(data.batch_size, (data.crop[0], data.crop[1]), generator)
+        return {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, generator)}
+
+
+def _source(kind: str, path: str | None, device: torch.device | str) -> Source:
+    if kind == "procedural":
+        return ProceduralSource(device)
+    return RenderedSource(Path(path) if path else data_root() / "rendered", "train", device)
+
+
+class StepBatches(Dataset[Batch]):
+    """Map-style data set whose item `step` is that step's whole batch, made in a loader process."""
+
+    def __init__(self, maker: BatchMaker, steps: int, rank: int = 0) -> None:
+        self._maker, self._steps, self._rank = maker, steps, rank
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._maker(step, self._rank)
+
+
+class StepNumbers(Dataset[Tensor]):
+    """Item `step` is the step's number: the training module makes the batch on its own device."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Tensor:
+        return torch.tensor(step)
+
+
+class EpochSteps(Sampler[int]):
+    """Steps [epoch x n, (epoch + 1) x n): Lightning calls `set_epoch`, so a resumed run goes on where it was."""
+
+    def __init__(self, epoch_steps: int) -> None:
+        self._n, self._epoch = epoch_steps, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._epoch * self._n, (self._epoch + 1) * self._n))
+
+
+def train_loader(config: TrainConfig, rank: int = 0) -> DataLoader:  # type: ignore[type-arg]
+    """Batches from `data.workers` loader processes, or step numbers where there are none."""
+    steps, workers = config.optim.steps + config.run.epoch_steps, config.data.workers
+    dataset: Dataset = StepBatches(BatchMaker(config), steps, rank) if workers else StepNumbers(steps)  # type: ignore[type-arg]
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=EpochSteps(config.run.epoch_steps),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        # Forked workers share the cached frames. They live as long as the run: an epoch is short.
+        multiprocessing_context="fork" if workers else None,
+        persistent_workers=False,
+    )

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print and save the evaluation protocol's table: classical baselines and ours."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from depth_sr_ros.baselines import METHODS, run_baseline
+from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
+from depth_sr_ros.errors import DataError, DepthSRError
+from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
+from training.data.root import data_root
+from training.eval_frames import SOURCES, EvalFrame, load_frames
+from training.eval_report import (
+    LR_ERROR,
+    OURS,
+    OURS_AT_LR,
+    Score,
+    case_table,
+    summarise,
+    verdict_table,
+)  # fmt: skip
+
+TABLE_WIDTH = 150
+
+Depth = npt.NDArray[np.float32]
+Upsampler = Callable[[Depth, npt.NDArray[np.uint8]], Depth]
+
+
+def load_ours(checkpoint: str | None, device: str) -> tuple[Upsampler, dict[str, Any]]:
+    """(upsampler, what the checkpoint says of itself) of a checkpoint file; None = the weights that ship."""
+    import torch
+
+    from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
+
+    path = checkpoint or shipped_checkpoint("edge")
+    model, header = load_checkpoint(path, device)
+
+    def upsample(lr: Depth, rgb: npt.NDArray[np.uint8]) -> Depth:
+        picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
+        return (
+            model.upsample(picture, torch.from_numpy(lr)[None, None].to(device))[0, 0].float().cpu().numpy()
+        )
+
+    return upsample, {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
+
+
+def score_input(
+    frame: EvalFrame, edges: BoolArray, scale: int, profile: str, seed: int, ours: Upsampler | None
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Degrade one frame and score every method on it, as (method, metrics).
+
+    The LR pixels' truth is the mean of the valid truth in each cell, which is what the profiles start
+    from.
+    """
+    lr = degrade(frame.depth, scale, profile, np.random.default_rng(seed))
+    group = "noisy" if profile == "noisy" else "clean"
+    for name in METHODS:
+        yield name, depth_metrics(run_baseline(name, lr, frame.rgb, group), frame.depth, edge_mask=edges)
+    cells = degrade(frame.depth, scale, "clean", np.random.default_rng(seed))
+    measured = np.where(np.isfinite(lr), cells, np.nan)
+    border = -(-BORDER_PX // scale)
+    if ours is not None:
+        answer = ours(lr, frame.rgb)
+        yield OURS, depth_metrics(answer, frame.depth, edge_mask=edges)
+        seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
+        means = degrade(seen, scale, "clean", np.random.default_rng(seed))
+        yield OURS_AT_LR, depth_metrics(means, measured, border=border)
+    yield LR_ERROR, depth_metrics(lr, measured, border=border)
+
+
+def evaluate(
+    frames: list[EvalFrame],
+    scales: list[int],
+    profiles: list[str],
+    seeds: int,
+    ours: Upsampler | None,
+    progress: Progress,
+) -> list[Score]:
+    """Run the protocol; only `noisy` depends on the seed, so the other profiles run once."""
+    scores = []
+    runs = len(scales) * sum(seeds if profile == "noisy" else 1 for profile in profiles)
+    task = progress.add_task("evaluating", total=len(frames) * runs)
+    for whole in frames:
+        rgb, depth = crop_to_multiple(whole.rgb), crop_to_multiple(whole.depth)
+        frame, edges = EvalFrame(whole.name, whole.group, rgb, depth), near_edge_mask(depth)
+        for scale in scales:
+            for profile in profiles:
+                progress.update(task, description=f"{frame.name} x{scale} {profile}")
+                for seed in range(seeds if profile == "noisy" else 1):
+                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours):
+                        scores.append(Score(frame.group, frame.name, scale, profile, seed, method, metrics))
+                    progress.advance(task)
+    return scores
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Options of the command line; exits with a usage message when they make no sense."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", choices=SOURCES, default="real", help="frames to score (default: %(default)s)"
+    )
+    parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=["noisy", "clean", "bicubic"])
+    parser.add_argument("--scales", nargs="+", type=int, choices=(2, 4, 8, 16), default=[4, 8, 16])
+    parser.add_argument("--seeds", type=int, default=10, help="noise seeds 0..N-1 (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=24, help="frames of rendered-val, procedural, kinect at most"
+    )
+    parser.add_argument("--checkpoint", help="a .safetensors file, or 'none' for the baselines alone "
+                        "(default: the edge weights that ship)")  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="torch device of ours (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
+    )
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds is {options.seeds}, but at least 1 is needed")
+    return options
+
+
+def save(
+    stem: Path, arguments: list[str], checkpoint: dict[str, Any] | None, cases: list[dict[str, Any]]
+) -> None:
+    """Write stem.md and stem.json. Raises DataError when they cannot be written."""
+    command = shlex.join(["python", "training/evaluate.py", *arguments])
+    tables = [verdict_table(cases), *map(case_table, cases)]
+    weights = f"`{checkpoint['path']}` (sha256 {checkpoint['sha256']})" if checkpoint else "none"
+    text = f"# Evaluation\n\n`{command}`\n\nCheckpoint: {weights}\n\n" + "\n".join(
+        t.to_markdown() for t in tables
+    )
+    record = {"command": command, "checkpoint": checkpoint, "cases": cases}
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{stem}.md").write_text(text)
+        Path(f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"{stem}.md: cannot be written: {error.strerror}") from error
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; 0 = done, 2 = bad input (one sentence on stderr)."""
+    options = parse_arguments(arguments)
+    # rich cuts columns to fit a narrow terminal; a line that wraps loses nothing
+    console = Console(width=max(Console().width, TABLE_WIDTH))
+    try:
+        ours, checkpoint = (
+            (None, None) if options.checkpoint == "none" else load_ours(options.checkpoint, options.device)
+        )
+        frames = load_frames(options.data, data_root(), options.limit, seed=0)
+        with Progress(
+            *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        ) as bar:
+            scores = evaluate(frames, options.scales, options.profiles, options.seeds, ours, bar)
+        cases = summarise(scores)
+        stem = options.out or Path("runs") / f"evaluation-{options.data}"
+        save(stem, arguments, checkpoint, cases)
+    except DepthSRError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for table in (*map(case_table, cases), verdict_table(cases)):
+        console.print(table.to_rich())
+    console.print(f"wrote {stem}.md and {stem}.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Lightning module: loss, optimiser, schedule and validation of the depth super-resolution network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depth_sr_ros.metrics import depth_metrics
+from depth_sr_ros.models.depth_sr import DepthSRNet
+from training.config import TrainConfig
+from training.data.batches import Batch, BatchMaker, train_loader
+from training.data.validation import ValidationItem, validation_items
+from training.losses import depth_loss
+
+
+class DepthSRModule(pl.LightningModule):
+    """Trains a `DepthSRNet` on batches by step number; validates under the evaluation protocol."""
+
+    def __init__(self, config: TrainConfig, net: DepthSRNet) -> None:
+        super().__init__()
+        self.config = config
+        self.net = net
+        self._maker: BatchMaker | None = None
+        self._log_ratios: dict[str, list[float]] = {}
+
+    def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        return train_loader(self.config, self.global_rank)
+
+    def val_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        items = validation_items(self.config.run.validation_frames)
+        return DataLoader(items, batch_size=None, collate_fn=lambda item: item)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A step number becomes that step's batch, made on `device`; validation items stay NumPy."""
+        if isinstance(batch, ValidationItem):
+            return batch
+        if not isinstance(batch, Tensor):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._maker is None:
+            self._maker = BatchMaker(self.config, device)
+        return self._maker(int(batch), self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        prediction = self.net(batch["rgb"], batch["depth_lr"])
+        valid = torch.isfinite(batch["depth"])
+        target = prediction.normalizer.normalize(torch.where(valid, batch["depth"], 1.0))
+        # Differences of neighbours are lost in half precision.
+        with torch.autocast(self.device.type, enabled=False):
+            terms = depth_loss(prediction.normalized, target, valid, self.config.optim.sobel_weight)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_step=True)
+        return terms["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        self._log_ratios = {}
+
+    def validation_step(self, item: ValidationItem, batch_idx: int) -> None:
+        rgb = torch.from_numpy(np.ascontiguousarray(item.rgb)).permute(2, 0, 1)[None].to(self.device)
+        lr = torch.from_numpy(item.depth_lr)[None, None].to(self.device)
+        predicted = self.net.upsample(rgb, lr)[0, 0].float().cpu().numpy()
+        rmse = depth_metrics(predicted, item.truth)["rmse"]
+        # An exact answer would be log(0); no measured frame comes near a millionth of its start.
+        ratio = max(rmse / max(item.start_rmse, 1e-9), 1e-6)
+        self._log_ratios.setdefault(item.case, []).append(math.log(ratio))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each case's RMSE over the untrained network's, a geometric mean: no frame outweighs by its depth."""
+        means = {case: sum(ratios) / len(ratios) for case, ratios in self._log_ratios.items()}
+        for case, value in means.items():
+            self.log(f"val/{case}", math.exp(value), sync_dist=True)
+        score = math.exp(sum(means.values()) / len(means))
+        self.log("val/score", score, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optim = self.config.optim
+        parameters = [p for p in self.net.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        optim = self.config.optim
+        if step < optim.warmup_steps:
+            return (step + 1) / optim.warmup_steps
+        done = min(1.0, (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps))
+        return optim.final_lr_ratio + (1 - optim.final_lr_ratio) * 0.5 * (1 + math.cos(math.pi * done))

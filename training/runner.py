@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training run: folder, network, Lightning trainer, and the inference checkpoint at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+
+from depth_sr_ros import __version__
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from depth_sr_ros.models.depth_sr import DepthSRNet
+from training.config import TrainConfig
+from training.module import DepthSRModule
+
+
+def run_training(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    stop_after: int | None = None,
+    init_from: Path | None = None,
+) -> Path:
+    """Train into `folder`; returns the path of the exported inference checkpoint.
+
+    `stop_after` steps, rounded up to whole epochs, end the run early, with the schedule of the whole one: a
+    later `resume` goes on.
+    Raises ConfigError where there is nothing to resume, or something that would be overwritten.
+    """
+    last = folder / "last.ckpt"
+    if resume and not last.is_file():
+        raise ConfigError(f"nothing to resume in {folder}: it has no last.ckpt; leave out --resume")
+    if last.is_file() and not resume:
+        raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
+    pl.seed_everything(config.run.seed, workers=True, verbose=False)
+    torch.set_num_threads(config.run.threads)
+    module = DepthSRModule(config, _initial_network(config, init_from))
+    _write_config(config, folder)
+    trainer = _trainer(config, folder, stop_after)
+    trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
+    return _export(config, folder, module, trainer)
+
+
+def _initial_network(config: TrainConfig, init_from: Path | None) -> DepthSRNet:
+    net = DepthSRNet(config.model)
+    source = init_from or config.init_from
+    if source:
+        loaded, _ = load_checkpoint(source)
+        net.load_state_dict(loaded.state_dict())
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Trainer:
+    steps = min(stop_after or config.optim.steps, config.optim.steps)
+    epochs = -(-steps // config.run.epoch_steps)
+    callbacks: list[Callback] = [
+        ModelCheckpoint(folder, filename="best", monitor="val/score", enable_version_counter=False),
+        # After the epoch is closed: a checkpoint from within its validation would resume in the middle of it.
+        ModelCheckpoint(
+            folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+        ),
+        LearningRateMonitor("step"),
+    ]
+    if config.optim.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
+    if Console().is_terminal:
+        callbacks.append(RichProgressBar())
+    return pl.Trainer(
+        accelerator=config.run.accelerator,
+        devices=1,
+        precision=config.run.precision,  # type: ignore[arg-type]
+        # Counted in epochs, not steps: with max_steps Lightning takes a resumed run for an unfinished epoch.
+        max_epochs=epochs,
+        gradient_clip_val=config.optim.gradient_clip,
+        callbacks=callbacks,
+        # A folder a start: Lightning's CSV logger would overwrite what an earlier stretch of the run wrote.
+        logger=[CSVLogger(folder, name="logs"), TensorBoardLogger(folder, name="tensorboard")],
+        log_every_n_steps=min(50, config.run.epoch_steps),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        # The sampler of step numbers must stay as it is.
+        use_distributed_sampler=False,
+    )
+
+
+def _write_config(config: TrainConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    (folder / "git.txt").write_text(_git_state() + "\n")
+
+
+def _git_state() -> str:
+    """The commit, with `-dirty` where the checkout was changed; `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: pl.Trainer) -> Path:
+    """Write the weights the trainer ended with (the averaged ones) for inference."""
+    path = folder / "model.safetensors"
+    metrics = {k: round(float(v), 4) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    save_checkpoint(
+        path,
+        module.net,
+        training=training_header(config, trainer.global_step),
+        metrics=metrics,
+        version=__version__,
+    )
+    return path
+
+
+def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
+    """What the checkpoint's header says of how it was made."""
+    values = config.to_dict()
+    return {
+        "steps": steps,
+        "git": _git_state(),
+        "seed": config.run.seed,
+        **{name: values[name] for name in ("optim", "data", "degradation")},
+        "sources": [dataclasses.asdict(source)["kind"] for source in config.data.sources],
+    }
