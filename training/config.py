@@ -56,7 +56,10 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a cosine decay to `final_lr_ratio`, and averaged weights (EMA)."""
+    """AdamW with a linear warm-up and a cosine decay to `final_lr_ratio`, and averaged weights (EMA).
+
+    `residual_scale_lr` multiplies the learning rate of the NAFNet blocks' residual scales, which start at zero.
+    """
 
     steps: int
     lr: float = 1e-3
@@ -66,9 +69,10 @@ class OptimConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
     sobel_weight: float = 1.0
+    residual_scale_lr: float = 10.0
 
     def __post_init__(self) -> None:
-        _check_above_zero("optim", self, "steps", "lr", "gradient_clip")
+        _check_above_zero("optim", self, "steps", "lr", "gradient_clip", "residual_scale_lr")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay is {self.ema_decay}, but must be at least 0 and below 1")
 

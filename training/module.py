@@ -19,6 +19,8 @@ from training.data.batches import Batch, BatchMaker, train_loader
 from training.data.validation import ValidationItem, validation_items
 from training.losses import depth_loss
 
+RESIDUAL_SCALES = (".beta", ".gamma")  # of the NAFNet blocks
+
 
 class DepthSRModule(pl.LightningModule):
     """Trains a `DepthSRNet` on batches by step number; validates under the evaluation protocol."""
@@ -80,9 +82,16 @@ class DepthSRModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
-        parameters = [p for p in self.net.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        gates = [p for name, p in named if name.endswith(RESIDUAL_SCALES)]
+        others = [p for name, p in named if not name.endswith(RESIDUAL_SCALES)]
+        groups = [
+            {"params": others},
+            # They start at zero and gate all that their block learns; a decay would close them again.
+            {"params": gates, "lr": optim.lr * optim.residual_scale_lr, "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            parameters, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay
+            groups, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

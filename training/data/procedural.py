@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Endless procedural RGB-D scenes in torch: exact depth, shaded and textured RGB."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +12,9 @@ from .procedural_materials import Materials
 from .procedural_pack import pack
 from .procedural_random import Draw
 from .procedural_raycast import cast
-from .procedural_sensor import SensorDraw, expose
+from .procedural_sensor import draw_sensor, expose
 from .procedural_shading import Shader
-from .procedural_textures import TextureBank
+from .procedural_textures import texture_bank
 
 NEAREST, FARTHEST = 0.15, 300.0  # metres; what is closer is not seen, what is farther is no surface
 
@@ -27,7 +25,7 @@ class ProceduralConfig:
 
     room: float = 0.4
     tabletop: float = 0.16
-    outdoor: float = 0.18
+    outdoor: float = 0.2
     layered: float = 0.18
     surface: float = 0.08
     camouflage: float = 0.15  # share of things that look like what is behind them
@@ -43,7 +41,7 @@ class SceneGenerator:
 
     def __init__(self, config: ProceduralConfig = ProceduralConfig(), device: torch.device | str = "cpu"):
         self.config, self.device = config, torch.device(device)
-        self.bank = TextureBank(config.texture_seed, self.device)
+        self.bank = texture_bank(config.texture_seed, self.device)
         self.mix = Mix(config.camouflage, config.shadows, config.gobo)
         self.shares = {
             kind: getattr(config, kind) for kind in ("room", "tabletop", "outdoor", "layered", "surface")
@@ -68,31 +66,21 @@ class SceneGenerator:
             draw_scene(Materials(rng, self.bank.groups, self.config.relief), self.mix, self.shares)
             for rng in rngs
         ]
-        unit = torch.tensor([s.unit for s in scenes], device=self.device)[:, None, None]
-        far = torch.tensor([min(s.far, FARTHEST / s.unit) for s in scenes], device=self.device)[:, None, None]
+        unit = self._each([s.unit for s in scenes])
+        far = self._each([min(s.far, FARTHEST / s.unit) for s in scenes])
         noise = torch.Generator(self.device).manual_seed(seeds[0])
         with torch.no_grad():
             packed = pack(scenes, height, width, self.device)
             depth, surface = cast(packed, self.bank, NEAREST / unit)
             shader = Shader(packed, torch.where(depth < far, depth, torch.inf), surface, self.bank)
             metres = torch.where(shader.hit, shader.relief() * unit, torch.inf)
-            rgb = expose(shader.image(Lighting(packed, self.bank, noise)), self._sensor(rngs), noise)
+            rgb = expose(
+                shader.image(Lighting(packed, self.bank, noise)),
+                draw_sensor(rngs, self.config.noise, self.device),
+                noise,
+            )
         return rgb, metres[:, None]
 
-    def _sensor(self, rngs: list[Draw]) -> SensorDraw:
-        def draws(make: Callable[[Draw], float | np.ndarray]) -> Tensor:
-            values = np.array([np.atleast_1d(make(rng)) for rng in rngs], np.float32)
-            return torch.as_tensor(values, device=self.device)[:, :, None, None]
-
-        noise = self.config.noise
-        return SensorDraw(
-            exposure=draws(lambda r: r.log(0.12, 0.5)),
-            gamma=draws(lambda r: r.uniform(0.4, 0.6)),
-            contrast=draws(lambda r: r.uniform(0, 0.5)),
-            cast=draws(lambda r: np.clip(1 + r.normals(3, 0.06), 0.7, 1.4)),
-            vignette=draws(lambda r: r.pick((0.0, r.uniform(0, 0.5)))),
-            blur=draws(lambda r: r.uniform(0.2, 1.0)),
-            read_noise=draws(lambda r: noise * r.uniform() ** 3 * 0.5),
-            shot_noise=draws(lambda r: noise * r.uniform() ** 3),
-            soften=draws(lambda r: r.uniform()),
-        )
+    def _each(self, values: list[float]) -> Tensor:
+        """Return one value a scene as (B, 1, 1) on the device."""
+        return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None]

@@ -56,17 +56,12 @@ class Lighting:
         """Return irradiance and gleam (to be multiplied with a surface's gloss), each (B, 3, H, W)."""
         packed, lights = self.packed, self.lights
         down = per_scene(packed, [turn[:, 1] for turn in self.turns])
-        sun = per_scene(
-            packed, [turn @ light.direction for turn, light in zip(self.turns, lights, strict=True)]
-        )
+        sun = per_scene(packed, [s.camera.rotation @ s.light.direction for s in packed.scenes])
         way = sun * 1e3
         if any(light.point for light in lights):
             place = per_scene(
                 packed,
-                [
-                    turn @ (light.position - s.camera.position)
-                    for turn, light, s in zip(self.turns, lights, packed.scenes, strict=True)
-                ],
+                [s.camera.rotation @ (s.light.position - s.camera.position) for s in packed.scenes],
             )
             way = torch.where(per_scene(packed, [light.point for light in lights]) > 0, place - points, way)
             incoming = unit(way)

@@ -10,7 +10,7 @@ from .procedural_primitives import LUT_SIZE, Array, Material
 from .procedural_random import Draw
 
 # what stands out from a surface; finer textures than these have no depth that a sensor would see
-RELIEFS = ("smooth", "cells", "bricks", "dead_leaves", "leaves", "wood")
+RELIEFS = ("smooth", "smooth", "cells", "bricks", "dead_leaves")
 RAMP = np.linspace(0, 1, LUT_SIZE)[:, None]
 UPRIGHT = math.pi / 2
 
@@ -75,7 +75,7 @@ class Materials:
             gloss=rng.uniform(0, 0.8) if rng.chance(0.3) else 0.0,
             relief=texture if texture in self.in_relief else self.texture(*RELIEFS),
             relief_ratio=1.0 if rng.chance(0.6) else rng.log(0.3, 3.0),
-            relief_depth=rng.log(0.001, 0.02) if has_relief else 0.0,
+            relief_depth=rng.log(0.001, 0.02) * has_relief,
         )
 
     def light(self, size: float) -> Material:

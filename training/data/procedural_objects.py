@@ -2,6 +2,7 @@
 """Wires, machines, vehicles, figures, and the lists of things that stand indoors, on tables and outdoors."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -104,8 +105,10 @@ def floating(m: Materials, base: Array, size: float, yaw: float) -> Things:
     return [ellipsoid(center, half, frame, m.draw(size), 1.0 if rng.chance(0.7) else rng.uniform(0.3, 0.9))]
 
 
-# (maker, weight, smallest and largest size in metres)
-INDOOR = (
+# maker, weight, smallest and largest size in metres
+Kinds = tuple[tuple[Callable[[Materials, Array, float, float], Things], float, float, float], ...]
+
+INDOOR: Kinds = (
     (block, 2.0, 0.25, 1.2),
     (clutter, 2.0, 0.15, 0.6),
     (table, 2.2, 0.7, 1.7),
@@ -120,7 +123,7 @@ INDOOR = (
     (machine, 0.8, 0.5, 1.8),
     (floating, 0.4, 0.15, 0.6),
 )
-SMALL = (
+SMALL: Kinds = (
     (clutter, 6.0, 0.1, 0.4),
     (block, 2.0, 0.06, 0.4),
     (lamp, 0.5, 0.25, 0.5),
@@ -131,7 +134,7 @@ SMALL = (
     (figure, 0.2, 0.15, 0.4),
     (chair, 0.2, 0.2, 0.4),
 )
-OUTDOOR = (
+OUTDOOR: Kinds = (
     (block, 2.0, 0.5, 4.0),
     (lamp, 1.5, 2.0, 7.0),
     (wires, 0.8, 2.0, 8.0),
@@ -143,7 +146,6 @@ OUTDOOR = (
     (vehicle, 2.0, 3.5, 6.0),
     (machine, 0.7, 1.0, 2.2),
 )
-Kinds = tuple
 
 
 def thing(m: Materials, kinds: Kinds, base: Array, scale: float = 1.0, yaw: float | None = None) -> Things:

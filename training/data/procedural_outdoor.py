@@ -85,7 +85,7 @@ def outdoor(m: Materials, mix: Mix) -> Scene:
     rng = m.rng
     base = ground(m, 0.04)
     height = rng.log(0.5, 6.0)
-    target = np.array([rng.normal(0, 3), -height + rng.normal(1.2, 2.0), 15.0])
+    target = np.array([rng.normal(0, 3), -height + rng.normal(0.3, 2.3), 15.0])
     camera = look(rng, np.array([0, -height, 0]), target, rng.normal(0, 0.05))
     things: Things = [_skyline(m) for _ in range(rng.integer(0, 3))] + _houses(m)
     for _ in range(rng.integer(4, 11)):

@@ -118,7 +118,7 @@ class Scene:
 def rotation_from(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Array:
     """Return the rows of a frame turned by angles in radians.
 
-    Yaw turns forward (+z) towards right (+x), then pitch turns it towards down (+y), then roll leans right down.
+    Yaw turns forward (+z) towards right (+x), pitch turns it towards down (+y), roll leans right down.
     """
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
     turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])

@@ -30,7 +30,7 @@ from .procedural_raycast import cast
 from .procedural_sensor import blur3
 from .procedural_shading import Shader
 from .procedural_stage import hollow
-from .procedural_textures import TextureBank
+from .procedural_textures import TextureBank, texture_bank
 from .procedural_view import camera_rays
 
 FOCAL = 0.82  # of the longer side: 63 degrees
@@ -201,7 +201,7 @@ class Sequence:
 
     def __init__(self, seed: int, frames: int, height: int, width: int):
         self.frames, self.height, self.width = frames, height, width
-        self.bank = TextureBank(seed)
+        self.bank = texture_bank(seed, torch.device("cpu"))
         self.scene = demo_scene(self.bank, seed)
         self.path = camera_path(frames)
         self.poses = [(camera.rotation, camera.position) for camera in self.path]

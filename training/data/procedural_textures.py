@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bank of tileable grey textures with mip levels, and its trilinear sampler."""
 
+import functools
 import math
 
 import torch
@@ -262,3 +263,9 @@ class TextureBank:
         row0, row1 = torch.addcmul(base, y0, size), torch.addcmul(base, y1, size)
         top = torch.lerp(self._texel(row0, x0), self._texel(row0, x1), fx)
         return top.lerp_(torch.lerp(self._texel(row1, x0), self._texel(row1, x1), fx), fy)
+
+
+@functools.lru_cache(maxsize=4)
+def texture_bank(seed: int, device: torch.device) -> TextureBank:
+    """Return the bank of a seed, made once a process and device: it takes a second or two."""
+    return TextureBank(seed, device)

@@ -23,7 +23,7 @@ AXES = np.array([[0, 1, 2], [2, 1, 0], [2, 0, 1], [0, 1, 2]])
 
 @dataclass
 class View:
-    """The primitives of one scene that are in view, in the camera's frame; K of them, p = rows @ x + offset."""
+    """The K primitives of a scene that are in view, in the camera's frame: p = rows @ x + offset."""
 
     primitives: list[Primitive]
     rows: Array  # (K, 3, 3)
@@ -38,7 +38,7 @@ class View:
 def camera_rays(
     camera: Camera, height: int, width: int, shift: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[Array, Array, float]:
-    """Return x (W,) and y (H,) of the rays through the pixel centres (moved by `shift` pixels), and f in pixels."""
+    """Return the rays' x (W,) and y (H,) at pixel centres moved by `shift` pixels, and f in pixels."""
     longer = max(height, width)
     focal = camera.focal * longer
     x = (np.arange(width) + 0.5 + shift[0] - width / 2 - camera.shift[0] * longer) / focal
