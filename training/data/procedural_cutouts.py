@@ -199,6 +199,3 @@ def wheel(m: Materials, center: Array, size: float, yaw: float) -> Things:
         rim,
         cylinder(center - axle, center + axle, size * rng.uniform(0.04, 0.12), m.draw(size, plain=0.8)),
     ]
-
-
-__all__ = ["card", "cutout", "fence", "foliage", "outline", "plant", "rosette", "tree", "wheel"]

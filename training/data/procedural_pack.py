@@ -32,7 +32,7 @@ class PackedMask:
     frame: Tensor  # (B, 8): rows of u and v and their offsets, in half extents
     outline: Tensor  # (B, RADII)
     values: Tensor  # (B, MASK_VALUES, 1, 1), in the order of `_mask_values`
-    uses: frozenset[str]  # which of outline, spokes, texture, skyline, bars occur
+    uses: frozenset[str]  # which of outline, spokes, texture, bars occur
 
 
 @dataclass

@@ -44,6 +44,16 @@ def _furniture(m: Materials, half: Array, eye: Array, target: Array, count: int)
     return out
 
 
+def _curtain(m: Materials, start: Array, axis: int, sign: int) -> Things:
+    """Half columns of cloth in a row, before the wall that `sign` gives on `axis`."""
+    rng = m.rng
+    cloth, fold = m.draw(0.8, "fractal", "pattern"), rng.uniform(0.04, 0.12)
+    along, out_of = np.eye(3)[2 - axis], np.eye(3)[axis] * sign
+    frame = np.stack([along, [0, 1, 0], out_of])
+    places = [start - out_of * fold + along * 2 * fold * k for k in range(rng.integer(2, 7))]
+    return [curved_card(place, (fold, 1.1), frame, fold * 1.05, cloth, None) for place in places]
+
+
 def _on_walls(m: Materials, half: Array) -> Things:
     """Posters (next to no depth), doors, windows, cupboards, beams and curtains on the four walls."""
     rng = m.rng
@@ -71,23 +81,8 @@ def _on_walls(m: Materials, half: Array) -> Things:
             rim = size * 1.06
             rim[axis] = thick * 0.7
             out.append(box(center, rim, NORTH, m.draw(0.8, plain=0.8)))
-        elif kind > 0.75:  # a curtain: half columns in a row
-            cloth, fold = m.draw(0.8, "fractal", "pattern"), rng.uniform(0.04, 0.12)
-            along = np.eye(3)[2 - axis]
-            frame = np.stack([along, [0, 1, 0], np.eye(3)[axis] * sign])
-            for k in range(rng.integer(2, 7)):
-                out.append(
-                    curved_card(
-                        np.array([center[0], -1.2, center[2]])
-                        - np.eye(3)[axis] * sign * fold
-                        + along * 2 * fold * k,
-                        (fold, 1.1),
-                        frame,
-                        fold * 1.05,
-                        cloth,
-                        None,
-                    )
-                )
+        elif kind > 0.75:
+            out += _curtain(m, np.array([center[0], -1.2, center[2]]), axis, sign)
     return out
 
 
@@ -115,13 +110,13 @@ def room(m: Materials, mix: Mix) -> Scene:
             )
         )
     eye, target = _view(rng, half)
+    for flat in things:
+        flat.shadow = False
     for new in _furniture(m, half, eye, target, rng.integer(5, 12)):
         if rng.chance(mix.camouflage):
             camouflage(new, wall if rng.chance(0.6) else floor)
         things += new
     things += _on_walls(m, half)
-    for p in things[:2]:
-        p.shadow = False
     scene = Scene(
         hollow(np.array([0, -half[1], 0]), half, NORTH, wall),
         things,

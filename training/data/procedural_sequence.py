@@ -2,7 +2,7 @@
 """A furnished room seen by a smoothly moving camera: frames, exact depth, intrinsics and poses."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,22 @@ COLORS = np.array(
     ]
 )
 
+# maker, x and z on the floor, size (metres), yaw
+FURNITURE: tuple[
+    tuple[Callable[[Materials, Array, float, float], Things], float, float, float, float], ...
+] = (
+    (table, 0.3, 0.35, 1.15, 0.15),
+    (chair, -0.55, 0.0, 0.95, -1.2),
+    (chair, 1.15, 0.75, 0.95, 1.9),
+    (shelf, -1.35, 2.05, 1.45, 0.0),
+    (sofa, 1.75, 1.75, 1.25, 0.35),
+    (lamp, 0.3, 2.0, 1.55, 0.0),
+    (plant, -2.1, 1.2, 1.1, 0.5),
+    (machine, -1.7, -0.3, 1.0, 0.9),
+    (stack, 1.9, 0.2, 0.6, 0.4),
+    (rosette, 2.2, -0.5, 0.6, 0.0),
+)
+
 
 class Decor(Materials):
     """Materials of a few colours that go together, with little contrast."""
@@ -99,19 +115,7 @@ def _furnish(m: Decor) -> Things:
     ]
     for p in things:
         p.shadow = False
-    at = [
-        (table, 0.3, 0.35, 1.15, 0.15),
-        (chair, -0.55, 0.0, 0.95, -1.2),
-        (chair, 1.15, 0.75, 0.95, 1.9),
-        (shelf, -1.35, 2.05, 1.45, 0.0),
-        (sofa, 1.75, 1.75, 1.25, 0.35),
-        (lamp, 0.3, 2.0, 1.55, 0.0),
-        (plant, -2.1, 1.2, 1.1, 0.5),
-        (machine, -1.7, -0.3, 1.0, 0.9),
-        (stack, 1.9, 0.2, 0.6, 0.4),
-        (rosette, 2.2, -0.5, 0.6, 0.0),
-    ]
-    for make, x, z, size, yaw in at:
+    for make, x, z, size, yaw in FURNITURE:
         base = np.array([x + rng.normal(0, 0.04), -0.003, z + rng.normal(0, 0.04)])
         new = make(m, base, size, yaw + rng.normal(0, 0.1))
         things += new
@@ -124,12 +128,16 @@ def _furnish(m: Decor) -> Things:
         things += rng.pick((clutter, bottle, stack))(
             m, np.array([rng.uniform(-1.5, 1.8), -0.003, rng.uniform(-0.6, 1.6)]), 0.3, rng.turn()
         )
+    return things + _ball_and_rods(m)
+
+
+def _ball_and_rods(m: Decor) -> Things:
     ball = np.array([-0.75, -0.16, 1.15])
-    things.append(
+    things: Things = [
         ellipsoid(
             ball, np.full(3, 0.16), rotation_from(0.3, 0.8), m.of([0.7, 0.2, 0.08], "pattern", 0.3, 0.7)
         )
-    )
+    ]
     for k in range(3):  # rods that lean on the wall
         foot = np.array([0.95 + 0.13 * k, 0.0, 2.05])
         things.append(

@@ -15,7 +15,7 @@ EVERYWHERE = np.full(3, np.inf)
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of what is drawn: of scenes for shadows, gobo and occlusion, of things for camouflage."""
+    """Shares of what is drawn: of scenes for shadows and gobo, of things for camouflage."""
 
     camouflage: float
     shadows: float
