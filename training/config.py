@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -136,8 +136,11 @@ class TrainConfig:
         )
 
 
-def load_config(name: str | Path) -> TrainConfig:
-    """Read a YAML file, given by its path or by its name in training/configs/."""
+def load_config(name: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file, given by its path or by its name in training/configs/.
+
+    `changes` such as "optim.steps=1000" replace single values; what is right of the = is YAML.
+    """
     path = Path(name)
     if not path.is_file():
         path = CONFIG_FOLDER / f"{name}.yaml"
@@ -150,7 +153,17 @@ def load_config(name: str | Path) -> TrainConfig:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold sections (model, optim, data, ...), not {type(values).__name__}")
+    for change in changes:
+        _apply_change(values, change)
     return TrainConfig.from_dict(values)
+
+
+def _apply_change(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and name):
+        raise ConfigError(f"the change {change!r} must look like section.key=value")
+    values[section] = {**values.get(section, {}), name: yaml.safe_load(text)}
 
 
 def _build(cls: type, where: str, values: Any) -> Any:

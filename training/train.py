@@ -22,6 +22,7 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="run folder; default runs/<config>-<time>")] = None,
     resume: Annotated[bool, typer.Option(help="go on from the run folder's last checkpoint")] = False,
     steps: Annotated[int | None, typer.Option(help="stop after this many steps in all")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, may repeat")] = None,
     init_from: Annotated[Path | None, typer.Option(help="start from this .safetensors checkpoint")] = None,
 ) -> None:
     """Train a network. Without arguments: the smoke configuration, two minutes on a CPU.
@@ -35,7 +36,9 @@ def train(
 
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
-        run_training(load_config(config), folder, resume=resume, stop_after=steps, init_from=init_from)
+        run_training(
+            load_config(config, change or ()), folder, resume=resume, stop_after=steps, init_from=init_from
+        )
     except DepthSRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
