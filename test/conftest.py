@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: an isolated ROS domain and home, the repository root and the real RGB-D frames."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+# Set before anything imports rclpy or torch: child processes inherit it, libraries read it once at import.
+_scratch = tempfile.TemporaryDirectory(prefix="depth_sr_ros_test_")
+
+
+def _isolate_process() -> None:
+    from depth_sr_ros.ros_domain import isolate
+
+    isolate(os.environ)
+    os.environ["HOME"] = _scratch.name
+    os.environ["ROS_LOG_DIR"] = str(Path(_scratch.name) / "ros_log")
+    os.environ["MPLCONFIGDIR"] = str(Path(_scratch.name) / "matplotlib")
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # Several processes share few cores: a spinning OpenMP thread costs more than it brings.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+_isolate_process()
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The root of the repository."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real RGB-D frames: DEPTH_SR_DATA, else ../shared/data; skips where it is missing."""
+    folder = Path(os.environ.get("DEPTH_SR_DATA", REPO_ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no RGB-D frames at {folder}: set DEPTH_SR_DATA to the folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tracked_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository as a commit would hold it: no builds, caches or environments."""
+    target = tmp_path_factory.mktemp("tree") / "depth_sr_ros"
+    # HOME is a scratch folder: a safe.directory of the user's own configuration is out of sight.
+    git = ["git", "-c", f"safe.directory={REPO_ROOT}"]
+    listing = subprocess.run(
+        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPO_ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in filter(None, listing.stdout.split("\0")):
+        if (REPO_ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO_ROOT / name, target / name)
+    return target
