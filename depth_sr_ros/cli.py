@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `depth-sr` command line: super-resolve image files without ROS, say what is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depth_sr_ros.errors import DataError, DepthSRError
+
+# torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
+
+app = typer.Typer(
+    name="depth-sr",
+    help="Super-resolve and denoise depth images with the RGB image of the same view.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Weights (.safetensors); default: those that ship for the variant.")
+]
+Variant = Annotated[str, typer.Option(help="Network variant: edge, fast or challenge.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: torch's choice.")]
+
+
+@app.command()
+def upsample(
+    rgb: Annotated[Path, typer.Option(help="Colour picture.")],
+    depth: Annotated[Path, typer.Option(help="Low-resolution depth: 16-bit .png (mm), .npy or .exr (m).")],
+    out: Annotated[Path, typer.Option(help="Depth to write: .png (mm), .npy or .exr (m).")],
+    colour: Annotated[Path | None, typer.Option(help="Also write a colour picture of the result.")] = None,
+    checkpoint: Checkpoint = None,
+    variant: Variant = "edge",
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Super-resolve one depth image to the size of its RGB image."""
+    import numpy as np
+
+    from depth_sr_ros import depth_io
+    from depth_sr_ros.colorize import colorize
+
+    # everything that can be wrong with the files is said before the network loads
+    depth_io.check_depth_suffix(out)
+    depth_io.check_writable(out)
+    if colour is not None:
+        depth_io.check_picture_suffix(colour)
+        depth_io.check_writable(colour)
+    picture, low = depth_io.read_rgb(rgb), depth_io.read_depth(depth)
+    if not np.isfinite(low).any():
+        raise DataError(f"{depth}: no pixel holds a measurement, so there is nothing to upsample")
+
+    from depth_sr_ros.engine import DepthSuperResolver
+
+    resolver = DepthSuperResolver(checkpoint, variant=variant, device=device, threads=threads)
+    result = resolver(picture, low)
+    depth_io.write_depth(out, result)
+    if colour is not None:
+        depth_io.write_rgb(colour, colorize(result))
+    height, width = result.shape
+    typer.echo(f"{out}: {low.shape[1]}x{low.shape[0]} -> {width}x{height}, {resolver.description}")
+
+
+@app.command()
+def info(
+    checkpoint: Checkpoint = None, variant: Variant = "edge", device: Device = "auto", threads: Threads = None
+) -> None:
+    """Say which device and weights would be used, and what the weights' header holds."""
+    import json
+
+    from depth_sr_ros.engine import DepthSuperResolver
+
+    resolver = DepthSuperResolver(checkpoint, variant=variant, device=device, threads=threads)
+    typer.echo(resolver.description)
+    typer.echo(json.dumps(resolver.info, indent=1, default=str))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the picture, the numbers and the logs.")] = Path(
+        "out/demo"
+    ),
+    rate: Annotated[float, typer.Option(help="Frames per second, 1 to 60.")] = 15.0,
+    frames: Annotated[int | None, typer.Option(help="How many frames to play; default: all.")] = None,
+) -> None:
+    """Play a shipped sequence through the live node (needs ROS 2) and score what comes back."""
+    from depth_sr_ros.demo import run_demo
+
+    sys.exit(run_demo(out, rate, frames))
+
+
+@app.command()
+def version() -> None:
+    """Print the version of the package."""
+    import depth_sr_ros
+
+    typer.echo(depth_sr_ros.__version__)
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except DepthSRError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
