@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs an RGB and a depth stream by their stamps: the nearest frame, as early as it is certain.
+
+With `key="depth"` each depth frame takes the nearest RGB frame within slop. It leaves as soon as no RGB
+frame still to come can be nearer: one with a later stamp is there, or the nearest so far is closer than
+half the RGB period. One RGB frame serves one depth frame; a further depth frame whose nearest it is counts
+as unpaired.
+
+With `key="rgb"` each RGB frame takes the latest depth frame within slop, which is re-used: a 10 Hz LiDAR
+beside a 30 Hz camera gives 30 Hz.
+"""
+
+from __future__ import annotations
+
+import bisect
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.errors import ConfigError
+
+KEYS = ("depth", "rgb")
+JUMP_NS = 1_000_000_000
+AUTO_SLOP = -1.0
+# In "rgb" mode the latest depth is up to one depth period old when an RGB frame comes; half a period more
+# for its transport.
+RGB_KEY_PERIODS = 1.5
+INTERVALS = 15
+
+
+class Pair(NamedTuple):
+    """Two messages that belong together, with their stamps in nanoseconds."""
+
+    rgb: Any
+    depth: Any
+    rgb_stamp: int
+    depth_stamp: int
+
+
+class StreamCounts(NamedTuple):
+    """At every moment: received = paired + unpaired + evicted + queued."""
+
+    received: int = 0
+    paired: int = 0
+    unpaired: int = 0
+    evicted: int = 0
+    queued: int = 0
+
+
+class PairingCounts(NamedTuple):
+    """`pairs` left, `reused` of them with a depth frame that had left before; `resets`: jumps back."""
+
+    rgb: StreamCounts
+    depth: StreamCounts
+    pairs: int
+    reused: int
+    resets: int
+
+
+class _Waiting(NamedTuple):
+    """A queued message. The serial keeps equal stamps in order of arrival and messages out of comparisons."""
+
+    stamp: int
+    serial: int
+    arrival: float
+    message: Any
+
+
+class _Stream:
+    """One side: a bounded queue in the order of stamps, the rhythm of the stamps, and the counters."""
+
+    def __init__(self, capacity: int) -> None:
+        self.queue: list[_Waiting] = []
+        self.received = self.paired = self.unpaired = self.evicted = 0
+        self._capacity = capacity
+        self._intervals: deque[int] = deque(maxlen=INTERVALS)
+        self._newest: int | None = None
+
+    def jumped_back(self, stamp: int) -> bool:
+        return self._newest is not None and self._newest - stamp > JUMP_NS
+
+    def push(self, stamp: int, message: Any, arrival: float) -> None:
+        if self._newest is not None and stamp > self._newest:
+            self._intervals.append(stamp - self._newest)
+        self._newest = stamp if self._newest is None else max(stamp, self._newest)
+        bisect.insort(self.queue, _Waiting(stamp, self.received, arrival, message))
+        self.received += 1
+
+    def evict_overflow(self) -> _Waiting | None:
+        if len(self.queue) <= self._capacity:
+            return None
+        self.evicted += 1
+        return self.queue.pop(0)
+
+    def clear(self) -> None:
+        self.evicted += len(self.queue)
+        self.queue.clear()
+        self._intervals.clear()
+        self._newest = None
+
+    @property
+    def shortest_period(self) -> int | None:
+        return min(self._intervals, default=None)
+
+    @property
+    def period(self) -> float | None:
+        return statistics.median(self._intervals) if self._intervals else None
+
+    def counts(self) -> StreamCounts:
+        return StreamCounts(self.received, self.paired, self.unpaired, self.evicted, len(self.queue))
+
+
+class FramePairer:
+    """Push messages with their stamps, get pairs.
+
+    Args:
+        key: the stream that sets the output rate, `depth` or `rgb`.
+        slop: the largest difference of stamps in a pair, in seconds; 0 = equal stamps; -1 = half the RGB
+            period (key `depth`) or one and a half depth periods (key `rgb`), by the median of recent
+            intervals. Until a period is known only equal stamps pair.
+        queue_size: frames kept per stream; the oldest is evicted.
+        max_wait: seconds of `clock` that a key frame waits before it takes the best within slop.
+        clock: seconds, monotonic; stamps never meet it.
+
+    Every method may be called from any thread. Messages are kept, never copied or looked into.
+
+    Raises ConfigError on an argument out of range.
+    """
+
+    def __init__(
+        self,
+        key: str = "depth",
+        slop: float = AUTO_SLOP,
+        queue_size: int = 10,
+        max_wait: float = 0.2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_choice("sync.key", key, KEYS)
+        if slop != AUTO_SLOP and not slop >= 0:
+            raise ConfigError(f"sync.slop is {slop} s, but must be at least 0, or -1 for automatic")
+        if queue_size < 1:
+            raise ConfigError(f"sync.queue_size is {queue_size}, but must be at least 1")
+        if not max_wait >= 0:
+            raise ConfigError(f"sync.max_wait is {max_wait} s, but must be at least 0")
+        self._slop = slop
+        self._max_wait = max_wait
+        self._clock = clock
+        self._rgb = _Stream(queue_size)
+        self._depth = _Stream(queue_size)
+        self._pairs = self._reused = self._resets = 0
+        self._key = key
+        self._decide = self._decide_depth if key == "depth" else self._decide_rgb
+        # Key "depth": the largest RGB stamp that is no longer available. Queued RGB stamps are above it, so
+        # that with the queue it suffices to know the nearest of all RGB frames received.
+        self._spent: int | None = None
+        # Key "rgb": the latest depth frame, once used; until then it is in the queue.
+        self._held: _Waiting | None = None
+        self._lock = threading.Lock()
+
+    def push_rgb(self, stamp: int, message: Any) -> list[Pair]:
+        """Give an RGB frame (stamp in nanoseconds); returns the pairs now complete, oldest first."""
+        return self._push(self._rgb, stamp, message)
+
+    def push_depth(self, stamp: int, message: Any) -> list[Pair]:
+        """Give a depth frame (stamp in nanoseconds); returns the pairs now complete, oldest first."""
+        return self._push(self._depth, stamp, message)
+
+    def poll(self) -> list[Pair]:
+        """The pairs of key frames that have now waited `max_wait`; call it a few times per `max_wait`."""
+        with self._lock:
+            return self._decide(self._clock())
+
+    def clear(self) -> None:
+        """Evict all that waits and forget the rhythm of the streams."""
+        with self._lock:
+            self._clear()
+
+    def counts(self) -> PairingCounts:
+        """The counters, of one moment."""
+        with self._lock:
+            return PairingCounts(
+                self._rgb.counts(), self._depth.counts(), self._pairs, self._reused, self._resets
+            )
+
+    def _push(self, stream: _Stream, stamp: int, message: Any) -> list[Pair]:
+        with self._lock:
+            if stream.jumped_back(stamp):
+                self._resets += 1
+                self._clear()
+            now = self._clock()
+            stream.push(stamp, message, now)
+            # Before the eviction: what can leave now need not be evicted.
+            pairs = self._decide(now)
+            evicted = stream.evict_overflow()
+            if evicted is not None and stream is self._rgb and self._key == "depth":
+                self._spend(evicted.stamp)
+            return pairs
+
+    def _clear(self) -> None:
+        self._rgb.clear()
+        self._depth.clear()
+        self._spent = self._held = None
+
+    def _limit(self, period: float | None, periods: float) -> float:
+        """The slop in nanoseconds."""
+        if self._slop != AUTO_SLOP:
+            return self._slop * 1e9
+        return 0.0 if period is None else period * periods
+
+    def _pair(self, rgb: _Waiting, depth: _Waiting) -> Pair:
+        self._pairs += 1
+        return Pair(rgb.message, depth.message, rgb.stamp, depth.stamp)
+
+    # Key "depth".
+
+    def _decide_depth(self, now: float) -> list[Pair]:
+        self._release_rgb()
+        pairs, waiting = [], []
+        for depth in self._depth.queue:
+            before, after = self._neighbours(depth.stamp)
+            nearest = self._nearest(depth.stamp, before, after)
+            if not self._is_final(depth, nearest, after is not None, now):
+                waiting.append(depth)
+                continue
+            rgb = self._take_rgb(depth.stamp, nearest)
+            if rgb is None:
+                self._depth.unpaired += 1
+            else:
+                self._depth.paired += 1
+                pairs.append(self._pair(rgb, depth))
+        self._depth.queue = waiting
+        return pairs
+
+    def _neighbours(self, stamp: int) -> tuple[int | None, int | None]:
+        """The stamps of RGB frames received, spent ones too, that are next to `stamp`: below, at or above."""
+        queue = self._rgb.queue
+        index = bisect.bisect_left(queue, (stamp,))
+        after = queue[index].stamp if index < len(queue) else None
+        before = queue[index - 1].stamp if index else self._spent
+        if before is not None and before >= stamp:  # spent ones only: nothing above them can be nearer
+            after = before
+        return before, after
+
+    def _nearest(self, stamp: int, before: int | None, after: int | None) -> int | None:
+        if before is None or after is None:
+            return after if before is None else before
+        return before if abs(stamp - before) <= abs(after - stamp) else after
+
+    def _is_final(self, depth: _Waiting, nearest: int | None, later_is_there: bool, now: float) -> bool:
+        """Whether `depth` leaves now: no RGB frame still to come can be nearer, or it waited `max_wait`."""
+        if now - depth.arrival >= self._max_wait:
+            return True
+        if nearest is None:
+            return False
+        if nearest == depth.stamp:
+            return True
+        if self._slop == AUTO_SLOP and self._rgb.period is None:
+            return False
+        shortest = self._rgb.shortest_period
+        return later_is_there or (shortest is not None and 2 * (depth.stamp - nearest) < shortest)
+
+    def _take_rgb(self, stamp: int, nearest: int | None) -> _Waiting | None:
+        """The RGB frame `nearest` where it is within slop and not spent; frames before it are released."""
+        if nearest is None or nearest == self._spent:
+            return None
+        if abs(stamp - nearest) > self._limit(self._rgb.period, 0.5):
+            return None
+        queue = self._rgb.queue
+        index = bisect.bisect_left(queue, (nearest,))
+        rgb = queue.pop(index)
+        self._rgb.paired += 1
+        self._spend(rgb.stamp)
+        return rgb
+
+    def _spend(self, stamp: int) -> None:
+        self._spent = stamp if self._spent is None else max(stamp, self._spent)
+        self._release_rgb()
+
+    def _release_rgb(self) -> None:
+        """Drop RGB frames at or below the newest spent one: it is as near to whatever wants them."""
+        if self._spent is None:
+            return
+        index = bisect.bisect_left(self._rgb.queue, (self._spent + 1,))
+        self._rgb.unpaired += index
+        del self._rgb.queue[:index]
+
+    # Key "rgb".
+
+    def _decide_rgb(self, now: float) -> list[Pair]:
+        self._keep_latest_depth()
+        limit = self._limit(self._depth.period, RGB_KEY_PERIODS)
+        pairs, waiting = [], []
+        for rgb in self._rgb.queue:
+            depth = self._held or (self._depth.queue[0] if self._depth.queue else None)
+            if depth is not None and abs(rgb.stamp - depth.stamp) <= limit:
+                self._rgb.paired += 1
+                self._use_depth(depth)
+                pairs.append(self._pair(rgb, depth))
+            elif now - rgb.arrival >= self._max_wait:
+                self._rgb.unpaired += 1
+            else:
+                waiting.append(rgb)
+        self._rgb.queue = waiting
+        return pairs
+
+    def _keep_latest_depth(self) -> None:
+        """Of the queued depth frames and the held one only the latest stays."""
+        queue = self._depth.queue
+        if not queue:
+            return
+        if self._held is not None and queue[-1].stamp < self._held.stamp:
+            self._depth.unpaired += len(queue)
+            queue.clear()
+            return
+        self._depth.unpaired += len(queue) - 1
+        del queue[:-1]
+        self._held = None
+
+    def _use_depth(self, depth: _Waiting) -> None:
+        if self._held is None:
+            self._held = depth
+            self._depth.queue.clear()
+            self._depth.paired += 1
+        else:
+            self._reused += 1

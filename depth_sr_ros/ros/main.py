@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The executable `depth_sr_node`: prepares the process, runs the node, ends cleanly on SIGINT and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from depth_sr_ros.errors import DepthSRError
+from depth_sr_ros.ros import dds
+
+if TYPE_CHECKING:
+    from depth_sr_ros.ros.node import DepthSRNode
+
+SPIN_TIMEOUT_S = 0.2
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into a flag, so that no cleanup is ever interrupted.
+
+    rclpy's own handlers let a second SIGINT raise KeyboardInterrupt wherever the cleanup is. The third
+    signal has its default effect again: a process that hangs can be ended.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 2:
+            for handled in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(handled, signal.SIG_DFL)
+
+    @property
+    def received(self) -> bool:
+        """Whether the process is to end."""
+        return self.count > 0
+
+
+def main(args: list[str] | None = None, make_engine: Callable[[dict[str, Any]], Any] | None = None) -> int:
+    """Run the node until a signal (returns 0) or an error (returns 1, after one sentence on stderr).
+
+    `make_engine` replaces the network by another engine, as for DepthSRNode: to measure the node alone.
+    """
+    signals = StopSignals()
+    try:
+        dds.prepare_process()
+    except DepthSRError as error:
+        return _complain(str(error))
+    import rclpy  # reads the environment: after prepare_process
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+
+    try:
+        rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        return _complain(f"the ROS arguments cannot be used: {' '.join(str(error).split())}")
+    try:
+        return _run(signals, make_engine)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | None) -> int:
+    from rclpy.exceptions import ParameterException
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.logging import get_logger
+
+    from depth_sr_ros.ros.node import DepthSRNode, load_engine
+
+    node: DepthSRNode | None = None
+    executor = SingleThreadedExecutor()
+    try:
+        node = DepthSRNode(make_engine or load_engine)
+        node.configure()
+        if not signals.received:
+            node.activate()
+        executor.add_node(node)
+        while not (signals.received or node.failed.is_set()):
+            executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+        return 1 if node.failed.is_set() else 0
+    except (DepthSRError, ParameterException) as error:
+        get_logger("depth_sr").fatal(str(error))
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except Exception:  # not foreseen: the traceback is what helps
+        get_logger("depth_sr").fatal("the node failed:\n" + traceback.format_exc())
+        return 1
+    finally:
+        if node is not None:
+            node.cleanup()
+            executor.shutdown()
+            node.destroy_node()
+
+
+def _complain(text: str) -> int:
+    print(f"depth_sr: {text}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rolling rate, latency percentiles and how often to say the same thing: small, bounded, thread-safe."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+WINDOW = 256
+
+
+class Rate:
+    """Events per second over the last `window_s` seconds of the steady clock."""
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        self._window = window_s
+        # 1024 events in the window: above 200 Hz the rate is taken over fewer seconds.
+        self._times: deque[float] = deque(maxlen=1024)
+        self._lock = threading.Lock()
+
+    def tick(self, now: float | None = None) -> None:
+        """Count one event at `now` (seconds)."""
+        with self._lock:
+            self._times.append(time.monotonic() if now is None else now)
+
+    def hz(self, now: float | None = None) -> float:
+        """The rate at `now`; 0 with fewer than two events in the window."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            while self._times and now - self._times[0] > self._window:
+                self._times.popleft()
+            if len(self._times) < 2:
+                return 0.0
+            # The time since the last event counts once it is longer than the mean interval: a stopped
+            # stream decays.
+            span, events = self._times[-1] - self._times[0], len(self._times) - 1
+        if span <= 0:
+            return 0.0
+        return min(events / span, (events + 1) / max(now - self._times[0], 1e-9))
+
+
+class Percentiles(NamedTuple):
+    """Of the last values, in their unit; NaN where there is none."""
+
+    number: int
+    p50: float
+    p95: float
+    max: float
+
+
+class Window:
+    """The last `size` values of a quantity."""
+
+    def __init__(self, size: int = WINDOW) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+        self._lock = threading.Lock()
+
+    def add(self, value: float) -> None:
+        """Add one value."""
+        with self._lock:
+            self._values.append(value)
+
+    def percentiles(self) -> Percentiles:
+        """Median, 95th percentile and maximum of the values held."""
+        with self._lock:
+            values = list(self._values)
+        if not values:
+            return Percentiles(0, float("nan"), float("nan"), float("nan"))
+        p50, p95 = np.percentile(values, (50, 95))
+        return Percentiles(len(values), float(p50), float(p95), max(values))
+
+
+class Throttle:
+    """Says whether a message is worth logging: a new text at once, a known one every `period_s` seconds."""
+
+    def __init__(self, period_s: float = 30.0, max_texts: int = 64) -> None:
+        self._period = period_s
+        self._max = max_texts
+        self._seen: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def admit(self, text: str, now: float | None = None) -> int:
+        """0 = stay silent; n > 0 = log it, it stands for n occurrences since it was last logged.
+
+        Texts beyond `max_texts` share one entry, so that values that change all the time cannot flood the
+        log.
+        """
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            key = text if text in self._seen or len(self._seen) < self._max else ""
+            last, held_back = self._seen.get(key, (-float("inf"), 0))
+            if now - last < self._period:
+                self._seen[key] = (last, held_back + 1)
+                return 0
+            self._seen[key] = (now, 0)
+            return held_back + 1

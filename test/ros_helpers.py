@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the live tests share: the node as a process, and a listener that waits for what it publishes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="the live tests need rclpy")
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+
+from depth_sr_ros.image_codec import depth_view
+from depth_sr_ros.ros import dds
+from depth_sr_ros.ros.messages import to_nanoseconds
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+
+
+def start_ros() -> None:
+    """rclpy in this process, with the shared-memory profile; the domain is conftest's."""
+    if not rclpy.ok():
+        dds.prepare_process()
+        rclpy.init()
+
+
+class PythonProcess:
+    """A Python process with its output in a file; killed at the end of the `with` block if it still runs."""
+
+    def __init__(self, arguments: Sequence[str | Path]) -> None:
+        self._log = tempfile.NamedTemporaryFile(prefix="depth_sr_test_")  # noqa: SIM115 - closed in __exit__
+        path = os.pathsep.join(p for p in (str(REPO_ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> PythonProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed until now, stdout and stderr together."""
+        return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait_for_output(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Until it has printed `text`; fails the test with its output when it does not, or ends before."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.output:
+            if not self.is_running or time.monotonic() > deadline:
+                pytest.fail(f"the process did not print {text!r} but:\n{self.output}")
+            time.sleep(0.02)
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Its exit code; fails the test with its output when it does not end."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the process did not end within {timeout_s:g} s:\n{self.output}")
+
+
+class NodeProcess(PythonProcess):
+    """The real executable, with ROS parameters and further ROS arguments."""
+
+    def __init__(
+        self, parameters: dict[str, object] | None = None, ros_arguments: Sequence[str] = ()
+    ) -> None:
+        assignments = [part for item in (parameters or {}).items() for part in ("-p", "{}:={}".format(*item))]
+        super().__init__(["-m", "depth_sr_ros.ros.main", "--ros-args", *assignments, *ros_arguments])
+
+
+class Received:
+    """One output image: the message, its stamp, and when it came (steady clock)."""
+
+    def __init__(self, message: Image) -> None:
+        self.message = message
+        self.stamp_ns = to_nanoseconds(message.header.stamp)
+        self.arrival_ns = time.monotonic_ns()
+
+    def metres(self) -> npt.NDArray[np.float32]:
+        """float32 HxW; 0 and NaN are invalid."""
+        pixels, unit = depth_view(self.message)
+        return pixels.astype(np.float32) * np.float32(unit)
+
+
+class Listener:
+    """Subscribes to what a node `depth_sr` publishes, in this process."""
+
+    def __init__(self, namespace: str = "", name: str = "listener", depth: int = 10) -> None:
+        start_ros()
+        self.images: list[Received] = []
+        self.infos: list[CameraInfo] = []
+        self.values: dict[str, str] = {}
+        self.reports = 0
+        self.on_report: Callable[[dict[str, str]], object] | None = None
+        self.node = Node(name)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        qos = QoSProfile(depth=depth)
+        topic = f"{namespace}/depth_sr"
+        self._status_name = f"{topic}: pipeline"
+        self._image = self.node.create_subscription(Image, f"{topic}/depth/image", self._on_image, qos)
+        self._info = self.node.create_subscription(
+            CameraInfo, f"{topic}/depth/camera_info", self.infos.append, qos
+        )
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def spin_until(
+        self, condition: Callable[[], object], timeout_s: float = 40.0, process: PythonProcess | None = None
+    ) -> None:
+        """Serve callbacks until `condition` holds; fails the test when it does not or `process` has ended."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            output = f"; the process printed:\n{process.output}" if process else ""
+            if process is not None and not process.is_running:
+                pytest.fail(f"the process has ended{output}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout_s:g} s; diagnostics {self.values}{output}")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def wait_for_node(self, process: PythonProcess) -> None:
+        """Until both outputs are connected and the node reports that it runs."""
+        self.spin_until(
+            lambda: self._image.get_publisher_count() and self._info.get_publisher_count() and self.values,
+            START_TIMEOUT_S,
+            process,
+        )
+
+    def wait_for_camera(self, process: PythonProcess) -> None:
+        """Until the node reports a publisher on each of its inputs."""
+        names = ("rgb_publishers", "info_publishers", "depth_publishers")
+        self.spin_until(lambda: all(int(self.values.get(name, 0)) for name in names), process=process)
+
+    def image_with(self, stamp_ns: int, process: PythonProcess | None = None) -> Received:
+        """The output with this stamp; waits for it."""
+        found: list[Received] = []
+
+        def arrived() -> bool:
+            found[:] = [image for image in self.images if image.stamp_ns == stamp_ns]
+            return bool(found)
+
+        self.spin_until(arrived, process=process)
+        return found[0]
+
+    def fresh_counters(self) -> dict[str, int]:
+        """The counters of a report that comes after this call, at the latest 1 s later."""
+        reports = self.reports + 1  # the next report may have been under way
+        self.spin_until(lambda: self.reports > reports)
+        return {key: int(value) for key, value in self.values.items() if value.lstrip("-").isdigit()}
+
+    def _on_image(self, message: Image) -> None:
+        self.images.append(Received(message))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == self._status_name:
+                self.values = {value.key: value.value for value in status.values}
+                self.reports += 1
+                if self.on_report is not None:
+                    self.on_report(self.values)

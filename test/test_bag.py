@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rosbag2 files: what is written is read back bit-exactly, and live ROS types agree with what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depth_sr_ros.bag import BagReader, BagWriter
+from depth_sr_ros.errors import DataError
+
+IMAGE = "sensor_msgs/msg/Image"
+
+
+def write_images(path: Path, storage: str = "mcap", count: int = 3) -> list[np.ndarray]:
+    frames = [np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8) for seed in range(count)]
+    with BagWriter(path, storage) as bag:
+        for index, frame in enumerate(frames):
+            stamp = bag.make("builtin_interfaces/msg/Time", sec=index, nanosec=7)
+            header = bag.make("std_msgs/msg/Header", stamp=stamp, frame_id="camera_optical_frame")
+            message = bag.make(
+                IMAGE,
+                header=header,
+                height=4,
+                width=5,
+                encoding="rgb8",
+                is_bigendian=0,
+                step=15,
+                data=frame.ravel(),
+            )
+            bag.write("/rgb", IMAGE, index * 10**9 + 7, message)
+    return frames
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_messages_come_back_as_they_were_written(tmp_path: Path, storage: str) -> None:
+    frames = write_images(tmp_path / "bag", storage)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.topics == {"/rgb": IMAGE}
+        assert bag.count("/rgb") == len(frames)
+        assert bag.duration_s == pytest.approx(2.0, abs=1e-6)
+        for index, message in enumerate(bag.messages()):
+            image = bag.deserialize(message)
+            assert message.time_ns == index * 10**9 + 7
+            assert (image.header.stamp.sec, image.header.stamp.nanosec) == (index, 7)
+            np.testing.assert_array_equal(image.data.reshape(4, 5, 3), frames[index])
+
+
+def test_raw_messages_copied_from_bag_to_bag_stay_bit_exact(tmp_path: Path) -> None:
+    write_images(tmp_path / "first")
+    with BagReader(tmp_path / "first") as source, BagWriter(tmp_path / "second") as target:
+        first = list(source.messages(["/rgb"]))
+        for message in first:
+            target.write(message.topic, message.msgtype, message.time_ns, message.raw)
+    with BagReader(tmp_path / "second") as copy:
+        assert list(copy.messages()) == first
+
+
+def test_rclpy_reads_the_stored_bytes(tmp_path: Path) -> None:
+    serialization = pytest.importorskip("rclpy.serialization", reason="no ROS 2 is installed")
+    from sensor_msgs.msg import Image
+
+    frames = write_images(tmp_path / "bag", count=1)
+    with BagReader(tmp_path / "bag") as bag:
+        (message,) = bag.messages()
+    image = serialization.deserialize_message(message.raw, Image)
+    assert (image.width, image.height, image.encoding) == (5, 4, "rgb8")
+    np.testing.assert_array_equal(np.frombuffer(image.data, np.uint8).reshape(4, 5, 3), frames[0])
+
+
+def test_a_missing_or_damaged_bag_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a readable"):
+        BagReader(tmp_path / "nowhere")
+    write_images(tmp_path / "bag")
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:200])
+    with (
+        pytest.raises(DataError, match="bag is not a readable|bag is damaged"),
+        BagReader(tmp_path / "bag") as bag,
+    ):
+        list(bag.messages())
+
+
+def test_a_topic_that_was_not_recorded_is_named_with_those_that_were(tmp_path: Path) -> None:
+    write_images(tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as bag, pytest.raises(DataError, match="no topic /depth: it holds /rgb"):
+        list(bag.messages(["/depth"]))
+
+
+def test_a_bag_is_never_overwritten(tmp_path: Path) -> None:
+    write_images(tmp_path / "bag")
+    with pytest.raises(DataError, match="choose another folder"):
+        BagWriter(tmp_path / "bag")
+
+
+def test_a_topic_keeps_its_type(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/a", "std_msgs/msg/String", 0, bag.make("std_msgs/msg/String", data="x"))
+        with pytest.raises(DataError, match="cannot take"):
+            bag.write("/a", "std_msgs/msg/Bool", 1, bag.make("std_msgs/msg/Bool", data=True))
+        with pytest.raises(DataError, match="not a standard ROS 2 type"):
+            bag.write("/b", "my_msgs/msg/Thing", 1, b"")

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node under an engine that is too slow, and under one that breaks down, over real DDS."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="the live tests need rclpy")
+
+from ros_helpers import Listener, PythonProcess, start_ros
+
+from depth_sr_ros.ros.messages import NS_PER_S, pinhole_camera_info
+from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
+
+SCRIPT = Path(__file__).with_name("engine_process.py")
+RGB = np.zeros((48, 64, 3), np.uint8)
+DEPTH = np.full((12, 16), 1500, np.uint16)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    out = Listener(name="load_listener")
+    yield out
+    out.close()
+
+
+@pytest.fixture
+def camera() -> Iterator[SequencePlayer]:
+    start_ros()
+    out = SequencePlayer(pinhole_camera_info((64, 48), (60.0, 60.0), (31.5, 23.5)), name="load_camera")
+    yield out
+    out.destroy_node()
+
+
+def play(camera: SequencePlayer, frames: int, rate_hz: float) -> threading.Thread:
+    """Start to play in the background; joined by the caller."""
+    sequence = [Frame(RGB, DEPTH, 1_700_000_000 * NS_PER_S + i * NS_PER_S // 30) for i in range(frames)]
+    thread = threading.Thread(target=lambda: list(camera.play(sequence, rate_hz)))
+    thread.start()
+    return thread
+
+
+def test_when_the_network_is_too_slow_the_newest_pair_wins_and_the_others_are_counted(
+    listener: Listener, camera: SequencePlayer
+) -> None:
+    with PythonProcess([SCRIPT, "slow", "0.15"]) as node:
+        listener.wait_for_node(node)
+        camera.wait_until_heard()
+        playing = play(camera, frames=60, rate_hz=30)
+        listener.spin_until(lambda: not playing.is_alive(), process=node)
+        last = 1_700_000_000 * NS_PER_S + 59 * NS_PER_S // 30
+        image = listener.image_with(last, node)  # the newest is never the one that is dropped
+        np.testing.assert_allclose(image.metres(), 1.5, rtol=1e-6)
+        counters = listener.fresh_counters()
+        assert counters["pairs"] == 60
+        assert counters["overwritten"] > 30
+        assert counters["overwritten"] + counters["published"] == 60
+        stamps = [image.stamp_ns for image in listener.images]
+        assert stamps == sorted(set(stamps))
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0, node.output
+
+
+def test_when_the_network_breaks_down_the_node_says_why_once_and_ends_with_code_1(
+    listener: Listener, camera: SequencePlayer
+) -> None:
+    with PythonProcess([SCRIPT, "breaks", "3"]) as node:
+        listener.wait_for_node(node)
+        camera.wait_until_heard()
+        playing = play(camera, frames=30, rate_hz=30)
+        assert node.wait() == 1, node.output
+        playing.join()
+        assert node.output.count("the network failed") == 1
+        assert "RuntimeError: CUDA error: an illegal memory access was encountered" in node.output

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameter table: defaults, checks, descriptors, and config/sr.yaml, which must say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="parameters need rclpy")
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from ros_helpers import start_ros
+from std_msgs.msg import Header
+
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.ros.params import PARAMETERS, check_qos_overrides, declare
+
+TABLE = {spec.name: spec for spec in PARAMETERS}
+
+
+@pytest.fixture
+def make_node() -> Iterator[Any]:
+    """Makes nodes as DepthSRNode does, with overrides as a YAML file gives them."""
+    start_ros()
+    nodes: list[Node] = []
+
+    def make(**overrides: Any) -> Node:
+        given = [Parameter(name, value=value) for name, value in overrides.items()]
+        node = Node(
+            f"params_{len(nodes)}",
+            parameter_overrides=given,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_sr_yaml_has_every_parameter_with_its_default_and_no_other(repo_root: Path) -> None:
+    content = yaml.safe_load((repo_root / "config" / "sr.yaml").read_text())
+    assert content["/**"]["ros__parameters"] == {spec.name: spec.default for spec in PARAMETERS}
+
+
+def test_every_default_passes_its_own_check() -> None:
+    for spec in PARAMETERS:
+        assert spec.check(spec.default) == spec.default
+        assert spec.description
+
+
+def test_without_overrides_the_defaults_are_declared(make_node: Any) -> None:
+    node = make_node()
+    assert declare(node) == {spec.name: spec.default for spec in PARAMETERS}
+    for spec in PARAMETERS:
+        value = node.get_parameter(spec.name).value
+        assert (list(value) if isinstance(spec.default, list) else value) == spec.default
+
+
+def test_overrides_are_taken_in_the_type_of_the_parameter(make_node: Any) -> None:
+    node = make_node(**{"sync.slop": 0, "warmup.rgb_size": [1280, 720], "use_sim_time": True})
+    values = declare(node)
+    assert values["sync.slop"] == 0.0 and isinstance(values["sync.slop"], float)
+    assert values["warmup.rgb_size"] == [1280, 720]
+    assert node.get_parameter("sync.slop").type_ == Parameter.Type.DOUBLE
+
+
+def test_tools_see_description_range_and_choices(make_node: Any) -> None:
+    node = make_node(**{"sync.queue_size": 5})
+    declare(node)
+    queue_size = node.describe_parameter("sync.queue_size")
+    assert queue_size.description == TABLE["sync.queue_size"].description
+    assert (queue_size.integer_range[0].from_value, queue_size.integer_range[0].to_value) == (1, 1000)
+    assert node.describe_parameter("sync.slop").floating_point_range[0].from_value == -1
+    assert node.describe_parameter("variant").additional_constraints == "one of challenge, fast, edge"
+
+
+def test_a_change_at_run_time_is_rejected_with_the_reason(make_node: Any) -> None:
+    node = make_node()
+    declare(node)
+    (result,) = node.set_parameters([Parameter("sync.slop", value=0.5)])
+    assert not result.successful
+    assert "read-only" in result.reason
+    assert node.get_parameter("sync.slop").value == -1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("sync.slopp", 0.1, "unknown parameter sync.slopp; did you mean sync.slop?"),
+        ("queue_size", 3, "unknown parameter queue_size; did you mean sync.queue_size?"),
+        ("zzz", 3, "unknown parameter zzz; known: variant, "),
+        ("variant", "edgy", "parameter variant is 'edgy', but must be one of challenge, fast, edge"),
+        (
+            "output.encoding",
+            "mono16",
+            "parameter output.encoding is 'mono16', but must be one of 32FC1, 16UC1",
+        ),
+        ("warmup.rgb_size", [-640, 480], "parameter warmup.rgb_size is -640, but must be from 32 to 16384"),
+        ("warmup.rgb_size", [640], "parameter warmup.rgb_size is .*, but must hold 2 whole numbers"),
+        (
+            "warmup.rgb_size",
+            "640x480",
+            "parameter warmup.rgb_size is '640x480', but must hold 2 whole numbers",
+        ),
+        (
+            "warmup.depth_size",
+            [160.0, 120.0],
+            "parameter warmup.depth_size is .*, but must hold 2 whole numbers",
+        ),
+        ("sync.queue_size", 0, "parameter sync.queue_size is 0, but must be from 1 to 1000"),
+        ("sync.queue_size", 2.5, "parameter sync.queue_size is 2.5, but must be a whole number"),
+        ("sync.queue_size", True, "parameter sync.queue_size is True, but must be a whole number"),
+        ("sync.max_wait", -0.1, "parameter sync.max_wait is -0.1, but must be from 0 to 60"),
+        ("sync.max_wait", float("nan"), "parameter sync.max_wait is nan, but must be from 0 to 60"),
+        ("sync.max_wait", "soon", "parameter sync.max_wait is 'soon', but must be a number"),
+        ("checkpoint", 7, "parameter checkpoint is 7, but must be text"),
+        ("engine.threads", -1, "parameter engine.threads is -1, but must be from 0 to 256"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_sentence(
+    make_node: Any, name: str, value: Any, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        declare(make_node(**{name: value}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_qos_override_that_nobody_reads_is_refused(make_node: Any) -> None:
+    typo = "qos_overrides./params_0/topic.publisher.reliabilty"
+    node = make_node(**{typo: "best_effort"})
+    declare(node)
+    options = QoSOverridingOptions.with_default_policies()
+    node.create_publisher(Header, "~/topic", 1, qos_overriding_options=options)
+    with pytest.raises(
+        ConfigError, match="did you mean qos_overrides./params_0/topic.publisher.reliability?"
+    ):
+        check_qos_overrides(node)
+
+
+def test_a_qos_override_that_is_read_passes(make_node: Any) -> None:
+    node = make_node(**{"qos_overrides./params_0/topic.publisher.reliability": "best_effort"})
+    declare(node)
+    options = QoSOverridingOptions.with_default_policies()
+    publisher = node.create_publisher(Header, "~/topic", 1, qos_overriding_options=options)
+    check_qos_overrides(node)
+    assert publisher.qos_profile.reliability.name == "BEST_EFFORT"

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rates, percentiles and the throttle, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from depth_sr_ros.stats import Rate, Throttle, Window
+
+
+@pytest.mark.parametrize("hz", [0.5, 10.0, 30.0, 90.0])
+def test_a_steady_stream_has_its_rate(hz: float) -> None:
+    rate = Rate(window_s=5.0)
+    for index in range(int(8 * hz)):
+        rate.tick(index / hz)
+    assert rate.hz(int(8 * hz - 1) / hz) == pytest.approx(hz, rel=1e-6)
+
+
+def test_a_stream_that_stops_decays_to_zero() -> None:
+    rate = Rate(window_s=5.0)
+    for index in range(100):
+        rate.tick(index / 20)
+    rates = [rate.hz(4.95 + quiet) for quiet in (0.0, 1.0, 3.0, 4.9, 5.1)]
+    assert rates[0] == pytest.approx(20)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0
+
+
+def test_one_event_has_no_rate() -> None:
+    rate = Rate()
+    assert rate.hz(0.0) == 0
+    rate.tick(1.0)
+    assert rate.hz(1.0) == 0
+    rate.tick(1.0)
+    assert rate.hz(1.0) == 0  # two events at once neither
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
+def test_percentiles_are_those_of_the_last_values(values: list[float]) -> None:
+    window = Window(size=20)
+    for value in values:
+        window.add(value)
+    last = values[-20:]
+    out = window.percentiles()
+    assert out.number == len(last)
+    assert out.p50 == pytest.approx(float(np.median(last)))
+    assert out.p95 == pytest.approx(float(np.percentile(last, 95)))
+    assert out.max == max(last)
+
+
+def test_an_empty_window_has_no_percentiles() -> None:
+    out = Window().percentiles()
+    assert out.number == 0
+    assert math.isnan(out.p50) and math.isnan(out.p95) and math.isnan(out.max)
+
+
+def test_the_throttle_says_a_new_text_at_once_and_a_known_one_once_a_period() -> None:
+    throttle = Throttle(period_s=30.0)
+    assert throttle.admit("step too small", 0.0) == 1
+    assert [throttle.admit("step too small", t) for t in (1.0, 2.0, 29.9)] == [0, 0, 0]
+    assert throttle.admit("wrong encoding", 3.0) == 1
+    assert throttle.admit("step too small", 30.0) == 4  # itself and the three that were held back
+    assert throttle.admit("step too small", 60.0) == 1
+
+
+def test_texts_that_always_change_cannot_flood_the_log() -> None:
+    throttle = Throttle(period_s=30.0, max_texts=8)
+    admitted = [throttle.admit(f"data has {index} bytes", index * 0.01) for index in range(1000)]
+    assert sum(map(bool, admitted)) == 9
+    assert throttle.admit("data has 7 million bytes", 100.0) == 992
