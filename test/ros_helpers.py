@@ -47,10 +47,13 @@ class PythonProcess:
 
     def __init__(self, arguments: Sequence[str | Path]) -> None:
         self._log = tempfile.NamedTemporaryFile(prefix="depth_sr_test_")  # noqa: SIM115 - closed in __exit__
-        path = os.pathsep.join(p for p in (str(REPO_ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        # The process is to set its DDS profile by itself, and not to inherit this one's.
+        environment = {k: v for k, v in os.environ.items() if k != dds.FAST_DDS_VARIABLE}
+        path = (str(REPO_ROOT), os.environ.get("PYTHONPATH", ""))
+        environment["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
         self._process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -149,18 +152,25 @@ class Listener:
         self._executor.shutdown()
         self.node.destroy_node()
 
+    def reached(
+        self, condition: Callable[[], object], timeout_s: float, process: PythonProcess | None = None
+    ) -> bool:
+        """Serve callbacks until `condition` holds; False when the time is over or `process` has ended."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline or (process is not None and not process.is_running):
+                return False
+            self._executor.spin_once(timeout_sec=0.05)
+        return True
+
     def spin_until(
         self, condition: Callable[[], object], timeout_s: float = 40.0, process: PythonProcess | None = None
     ) -> None:
-        """Serve callbacks until `condition` holds; fails the test when it does not or `process` has ended."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            output = f"; the process printed:\n{process.output}" if process else ""
-            if process is not None and not process.is_running:
-                pytest.fail(f"the process has ended{output}")
-            if time.monotonic() > deadline:
-                pytest.fail(f"not within {timeout_s:g} s; diagnostics {self.values}{output}")
-            self._executor.spin_once(timeout_sec=0.05)
+        """Serve callbacks until `condition` holds; fails the test where `reached` says False."""
+        if self.reached(condition, timeout_s, process):
+            return
+        output = f"; the process printed:\n{process.output}" if process else ""
+        pytest.fail(f"waited {timeout_s:g} s in vain; diagnostics {self.values}{output}")
 
     def wait_for_node(self, process: PythonProcess) -> None:
         """Until both outputs are connected and the node reports that it runs."""

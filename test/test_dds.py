@@ -49,9 +49,11 @@ rclpy.shutdown()
 
 
 def run(script: str, *arguments: str, **variables: str) -> str:
+    # Other tests of this process may have set the profile already.
+    clean = {k: v for k, v in os.environ.items() if k not in (FAST_DDS_VARIABLE, FAST_DDS_2_VARIABLE)}
     out = subprocess.run(
         [sys.executable, "-c", script, *arguments],
-        env={**os.environ, **variables},
+        env={**clean, **variables},
         capture_output=True,
         text=True,
         check=True,

@@ -50,11 +50,14 @@ def test_layer_norm_is_per_pixel_over_channels() -> None:
     torch.testing.assert_close(norm(x), expected)
 
 
-def test_pointwise_equals_a_1x1_convolution() -> None:
-    layer = Pointwise(5, 7)
-    x = torch.randn(2, 5, 6, 8)
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pointwise_equals_a_1x1_convolution(bias: bool, inference: bool) -> None:
+    layer = Pointwise(5, 7, bias=bias)
+    x = torch.randn(2, 5, 6, 8).contiguous(memory_format=torch.channels_last)
     expected = torch.nn.functional.conv2d(x, layer.weight[:, :, None, None], layer.bias)
-    torch.testing.assert_close(layer(x), expected)
+    with torch.inference_mode(inference):
+        torch.testing.assert_close(layer(x), expected)
 
 
 def test_down_and_up_halve_and_double() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.timer import Timer
@@ -35,6 +37,9 @@ from depth_sr_ros.stats import Rate, Throttle, Window
 from depth_sr_ros.worker import EngineWorker, WorkerCounts
 
 RCLError = rclpy_implementation.RCLError
+
+# What rclpy raises, by version and value, for a QoS override that cannot be.
+QOS_ERRORS = (RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
 
 POLL_PERIOD_S = 0.05
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -192,13 +197,8 @@ class DepthSRNode(Node):
         self._buffer = encode_depth(metres, self._encoding, self._buffer)
         self._publish(job.pair.rgb, metres.shape)
         done = time.monotonic()
-        spans = (
-            done - job.complete,
-            taken - job.complete,
-            decoded - taken,
-            inferred - decoded,
-            done - inferred,
-        )
+        marks = (job.complete, taken, decoded, inferred, done)
+        spans = [done - job.complete, *(end - start for start, end in itertools.pairwise(marks))]
         for window, span in zip(self._times.values(), spans, strict=True):
             window.add(span * 1e3)
 
@@ -209,18 +209,23 @@ class DepthSRNode(Node):
         out.encoding = self._encoding
         out.step = row_bytes(self._encoding, out.width)
         out.data = self._buffer
-        try:
-            self._image_publisher.publish(out)
-            if info is not None:
-                info = resized_camera_info(info, (rgb.width, rgb.height), (out.width, out.height))
-                info.header = rgb.header
-                self._info_publisher.publish(info)
-        except RCLError as error:  # under a flood the middleware refuses a message now and then
+        if not self._try_publish(self._image_publisher, out):
             self._publish_errors += 1
-            self._report(f"publishing failed: {error}")
             return
         self._published += 1
         self._rates["output"].tick()
+        if info is not None:
+            info = resized_camera_info(info, (rgb.width, rgb.height), (out.width, out.height))
+            info.header = rgb.header
+            self._try_publish(self._info_publisher, info)
+
+    def _try_publish(self, publisher: Publisher, message: Any) -> bool:
+        try:
+            publisher.publish(message)
+        except RCLError as error:  # under a flood the middleware refuses a message now and then
+            self._report(f"publishing on {publisher.topic_name} failed: {error}")
+            return False
+        return True
 
     def _on_bad(self, error: FrameError) -> None:
         self._report(f"bad frame: {error}")
@@ -292,6 +297,8 @@ class DepthSRNode(Node):
             *callback, qos = arguments
             options = QoSOverridingOptions.with_default_policies()
             return create(kind, topic, *callback, copy.copy(qos), qos_overriding_options=options)
-        except (RuntimeError, AssertionError, ParameterException, InvalidQosOverridesError) as error:
-            name, reason = self.resolve_topic_name(topic), str(error) or "a value has the wrong type"
+        except (*QOS_ERRORS, ParameterException, InvalidQosOverridesError) as error:
+            told = isinstance(error, (RuntimeError, ParameterException, InvalidQosOverridesError))
+            reason = str(error) if told else "a value has the wrong type"
+            name = self.resolve_topic_name(topic)
             raise ConfigError(f"the qos_overrides of {name} cannot be used: {reason}") from error
