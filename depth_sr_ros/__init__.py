@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RGB-guided depth super-resolution: a network, a Python API and a ROS 2 node.
 
-    from depth_sr_ros import DepthSuperResolver
-    depth = DepthSuperResolver()(rgb, low_resolution_depth)
+from depth_sr_ros import DepthSuperResolver
+depth = DepthSuperResolver()(rgb, low_resolution_depth)
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ class ModelConfig:
         missing = [name for name in ("variant", "channels") if name not in values]
         if missing:
             raise ConfigError(f"the model configuration lacks the key {missing[0]!r}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
 
 
 def _check_sizes(name: str, values: tuple[int, ...], length: int, low: int) -> None:

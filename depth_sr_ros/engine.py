@@ -78,8 +78,8 @@ class DepthSuperResolver:
         parameters = sum(p.numel() for p in self._model.parameters())
         guided = "with Depth Anything" if guide is not None else "without a foundation model"
         self.description = (
-            f"{header.variant} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, {precision}, "
-            f"weights {self.info['hash']}"
+            f"{header.variant} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
+            f"{precision}, weights {self.info['hash']}"
         )
 
     def __call__(
@@ -136,14 +136,17 @@ def _resolve_device(device: str) -> torch.device:
         raise ConfigError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu'"
+            f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use 'auto' or 'cpu'"
         )
     return resolved
 
 
 def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: str) -> None:
     if channel_order not in CHANNEL_ORDERS:
-        raise FrameError(f"channel_order is {channel_order!r}, but must be one of {', '.join(CHANNEL_ORDERS)}")
+        raise FrameError(
+            f"channel_order is {channel_order!r}, but must be one of {', '.join(CHANNEL_ORDERS)}"
+        )
     shape: tuple[int, ...] = () if channel_order == "mono" else (len(channel_order),)
     if rgb.dtype != np.uint8 or rgb.shape[2:] != shape or rgb.ndim != 2 + len(shape):
         raise FrameError(
@@ -152,11 +155,12 @@ def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: 
         )
     if depth.dtype not in (np.float32, np.uint16) or depth.ndim != 2:
         raise FrameError(
-            f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 or uint16 of shape "
-            "(height, width)"
+            f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 or uint16 of "
+            "shape (height, width)"
         )
     if min(rgb.shape[:2]) < MIN_RGB_SIDE or min(depth.shape) < MIN_DEPTH_SIDE:
         raise FrameError(
-            f"the RGB image is {rgb.shape[1]}x{rgb.shape[0]} and the depth {depth.shape[1]}x{depth.shape[0]}, but "
-            f"sides must be at least {MIN_RGB_SIDE} and {MIN_DEPTH_SIDE} pixels"
+            f"the RGB image is {rgb.shape[1]}x{rgb.shape[0]} and the depth "
+            f"{depth.shape[1]}x{depth.shape[0]}, "
+            f"but sides must be at least {MIN_RGB_SIDE} and {MIN_DEPTH_SIDE} pixels"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors this package raises on bad input: each message names the value, the allowed range and the fix."""
+"""Errors on bad input: each message names the value, the allowed range and the fix."""
 
 
 class DepthSRError(ValueError):

@@ -18,7 +18,9 @@ RGB = RNG.integers(0, 256, (480, 640, 3), np.uint8)
 DEPTH = (RNG.random((120, 160)) * 2 + 1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("precision", "relative"), [("float32", 1e-3), ("float16", 1e-2), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(
+    ("precision", "relative"), [("float32", 1e-3), ("float16", 1e-2), ("bfloat16", 2e-2)]
+)
 def test_the_gpu_agrees_with_the_cpu(precision: str, relative: float) -> None:
     expected = DepthSuperResolver(device="cpu", precision="float32")(RGB, DEPTH)
     got = DepthSuperResolver(device="cuda", precision=precision)(RGB, DEPTH)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine and the public API: inputs of every kind, sizes, units, errors, and what the weights are worth."""
+"""The engine and the public API: inputs of every kind, sizes, units, errors, and that the weights work."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_every_channel_order_sees_the_same_colours(engine: DepthSuperResolver) -
         "rgba": np.concatenate([RGB, alpha], 2),
         "bgra": np.concatenate([RGB[..., ::-1], alpha], 2),
     }.items():
-        np.testing.assert_allclose(engine(image, DEPTH, channel_order=order), expected, rtol=1e-5, err_msg=order)
+        np.testing.assert_allclose(
+            engine(image, DEPTH, channel_order=order), expected, rtol=1e-5, err_msg=order
+        )
     grey = RGB[..., 1].copy()
     np.testing.assert_allclose(
         engine(grey, DEPTH, channel_order="mono"), engine(np.repeat(grey[..., None], 3, 2), DEPTH), rtol=1e-5
@@ -142,6 +144,9 @@ def test_weights_denoise_a_slanted_plane(engine: DepthSuperResolver) -> None:
 
 
 def test_the_public_api_needs_no_ros(repo_root: Path) -> None:
-    code = "import sys; sys.modules['rclpy'] = None; from depth_sr_ros import DepthSuperResolver as D; print(D.__name__)"
+    code = (
+        "import sys; sys.modules['rclpy'] = None; "
+        "from depth_sr_ros import DepthSuperResolver as D; print(D.__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True)
     assert done.stdout.strip() == "DepthSuperResolver", done.stderr

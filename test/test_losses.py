@@ -30,8 +30,8 @@ def test_terms_equal_a_loop_over_valid_pixels() -> None:
                 if valid[b, i : i + 3, j : j + 3].all():
                     difference = (pred - target)[b, i : i + 3, j : j + 3]
                     slopes += [abs((difference * kx).sum()), abs((difference * kx.T).sum())]
-    arguments = (torch.from_numpy(a)[:, None] for a in (pred, target, valid))
-    terms = depth_loss(*arguments, sobel_weight=0.5)
+    p, t, v = (torch.from_numpy(a)[:, None] for a in (pred, target, valid))
+    terms = depth_loss(p, t, v, sobel_weight=0.5)
     assert float(terms["l1"]) == pytest.approx(l1)
     assert float(terms["sobel"]) == pytest.approx(np.mean(slopes))
     assert float(terms["loss"]) == pytest.approx(l1 + 0.5 * np.mean(slopes))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole networks: parameter counts, untrained answer, any size, any hole, and the ways of the LR detail."""
+"""The whole networks: parameter counts, untrained answer, any size, any hole, where the LR detail goes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ def test_an_untrained_network_returns_the_upsampled_lr_depth(variant: str, norma
 @pytest.mark.parametrize("variant", list(VARIANTS))
 @pytest.mark.parametrize(
     ("size", "lr_size"),
-    [((64, 64), (4, 4)), ((71, 97), (35, 48)), ((130, 66), (17, 5)), ((33, 200), (9, 13)), ((96, 128), (6, 8))],
+    [
+        ((64, 64), (4, 4)),
+        ((71, 97), (35, 48)),
+        ((130, 66), (17, 5)),
+        ((33, 200), (9, 13)),
+        ((96, 128), (6, 8)),
+    ],
 )
 def test_any_size_and_aspect_gives_the_rgb_size(
     variant: str, size: tuple[int, int], lr_size: tuple[int, int]
@@ -70,9 +76,13 @@ def test_any_size_and_aspect_gives_the_rgb_size(
 
 @pytest.mark.parametrize("metres", [0.1, 1.0, 30.0, 300.0])
 @pytest.mark.parametrize("normalization", ["fixed", "frame", "log"])
-def test_constant_depth_stays_finite_and_positive_from_10_cm_to_300_m(metres: float, normalization: str) -> None:
+def test_constant_depth_stays_finite_and_positive_from_10_cm_to_300_m(
+    metres: float, normalization: str
+) -> None:
     net = _trained_like("edge", normalization=normalization)
-    out = net.upsample(torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), torch.full((1, 1, 16, 24), metres))
+    out = net.upsample(
+        torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), torch.full((1, 1, 16, 24), metres)
+    )
     assert torch.isfinite(out).all()
     assert (out > 0).all()
 
@@ -100,7 +110,7 @@ def test_a_sample_without_any_measurement_is_nan_and_its_neighbour_is_not() -> N
 
 
 def test_the_spatial_lr_detail_reaches_the_decoder() -> None:
-    """AdaIN passes on only statistics: a changed LR patch must show where it lies, beyond the global residual."""
+    """AdaIN passes on only statistics: a changed LR patch must show where it lies."""
     net = _trained_like("edge", channels=[16, 16, 16, 16, 16])
     rgb = torch.zeros(1, 3, 128, 128)
     depth = torch.rand(1, 1, 32, 32) + 1
@@ -122,7 +132,9 @@ def test_scale_of_the_scene_does_not_matter_under_log_normalization() -> None:
     net = _trained_like("edge", normalization="log")
     rgb = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     depth = torch.rand(1, 1, 16, 16) + 1
-    torch.testing.assert_close(net.upsample(rgb, depth * 40), net.upsample(rgb, depth) * 40, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        net.upsample(rgb, depth * 40), net.upsample(rgb, depth) * 40, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_guide_changes_the_answer_and_its_scale_does_not() -> None:

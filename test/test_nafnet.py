@@ -46,7 +46,9 @@ def test_layer_norm_is_per_pixel_over_channels() -> None:
     torch.nn.init.normal_(norm.bias)
     x = torch.randn(2, 6, 3, 4) * 5 + 2
     mean, var = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
-    expected = (x - mean) / torch.sqrt(var + 1e-6) * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+    expected = (x - mean) / torch.sqrt(var + 1e-6) * norm.weight.view(1, -1, 1, 1) + norm.bias.view(
+        1, -1, 1, 1
+    )
     torch.testing.assert_close(norm(x), expected)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training end to end: configuration errors, a real short run that learns, resume, and the exported weights."""
+"""Training end to end: configuration errors, real short runs, resume, the exported weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from training.data.batches import BatchMaker, EpochSteps, step_seed
 from training.losses import depth_loss
 from training.module import DepthSRModule
 
-TINY = {
+TINY: dict[str, Any] = {
     "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
     "data": {"sources": [{"kind": "procedural"}], "crop": [64, 64], "batch_size": 2},
     "degradation": {"scales": [4], "clean_share": 0.0},
@@ -146,7 +147,9 @@ def test_a_run_can_start_from_exported_weights(run_folder: Path, tmp_path: Path,
         str(source),
     )
     assert done.returncode == 0, done.stderr
-    before, after = (load_checkpoint(p)[0].state_dict() for p in (source, tmp_path / "second/model.safetensors"))
+    before, after = (
+        load_checkpoint(p)[0].state_dict() for p in (source, tmp_path / "second/model.safetensors")
+    )
     change = max(float((after[k] - before[k]).abs().max()) for k in before)
     assert 0 < change < 0.05
     assert read_header(tmp_path / "second/model.safetensors").training["steps"] == 4
@@ -171,7 +174,7 @@ def test_wrong_arguments_end_with_one_sentence(
 
 
 def test_the_network_can_learn_a_batch_by_heart() -> None:
-    """Real steps of the real network, data, loss and optimiser: what is seen again and again must be learnt."""
+    """Real steps of the real network, data, loss and optimiser: what is seen again and again is learnt."""
     torch.manual_seed(0)
     config = TrainConfig.from_dict({**TINY, "data": {**TINY["data"], "batch_size": 4}})
     module = DepthSRModule(config, DepthSRNet(config.model))

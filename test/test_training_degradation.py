@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from depth_sr_ros.errors import ConfigError
 from training.degradation import METHODS, DegradationConfig, RandomDegradation, noise_sigma, resample
 
-PLAIN = {"clean_share": 0.0, "outlier_share": 0.0, "bits": (0,), "hole_share": 0.0, "correlated_share": 0.0}
+PLAIN: dict[str, Any] = {
+    "clean_share": 0.0,
+    "outlier_share": 0.0,
+    "bits": (0,),
+    "hole_share": 0.0,
+    "correlated_share": 0.0,
+}
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training configuration: YAML -> nested frozen dataclasses; an unknown key or a bad value is an error."""
+"""The training configuration: YAML -> nested frozen dataclasses; unknown keys and bad values are errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """`crop` is (height, width). `workers`: CPU processes that make batches; 0 = made on the training device."""
+    """`crop` is (height, width). `workers`: CPU processes that make batches; 0: the training device does."""
 
     sources: tuple[SourceConfig, ...] = (SourceConfig("procedural"),)
     crop: tuple[int, int] = (256, 256)
@@ -58,7 +58,7 @@ class DataConfig:
 class OptimConfig:
     """AdamW with a linear warm-up and a cosine decay to `final_lr_ratio`, and averaged weights (EMA).
 
-    `residual_scale_lr` multiplies the learning rate of the NAFNet blocks' residual scales, which start at zero.
+    `residual_scale_lr` multiplies the learning rate of the NAFNet blocks' residual scales, which start at 0.
     """
 
     steps: int
@@ -108,7 +108,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optim.steps % self.run.epoch_steps:
             raise ConfigError(
-                f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, {self.run.epoch_steps}"
+                f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, "
+                f"{self.run.epoch_steps}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,9 +174,7 @@ def _build(cls: type, where: str, values: Any) -> Any:
     hints = get_type_hints(cls)
     check_keys(where, values, hints)
     missing = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.name not in values
+        f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values
     ]
     if missing:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}")

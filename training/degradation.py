@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random sensor degradation of batches (torch, any device): high-resolution depth -> low-resolution, noisy depth.
+"""Random sensor degradation of batches (torch, any device): true depth -> low-resolution, noisy depth.
 
 The evaluation protocol's own, NumPy degradations are in `depth_sr_ros.degradation`; strengths here are drawn
 around them, so that the network meets the protocol's sensor, weaker and stronger ones, and sometimes none.
@@ -24,10 +24,10 @@ class DegradationConfig:
     """What is drawn, and how often.
 
     `scales`: RGB pixels per LR pixel, one a batch. `methods`: share of area / nearest / bicubic resampling.
-    `clean_share`: samples with no degradation but the resampling. Noise is `noise_strength` (range, log-uniform)
-    times the protocol's sigma(z), and `correlated_share` of the noisy samples have blotchy noise. `outlier_share`
-    is the largest share of replaced pixels, `bits` the choices of quantisation (0 = none). `hole_share` of all
-    samples get holes of up to `hole_area` of the frame.
+    `clean_share`: samples with no degradation but the resampling. Noise is `noise_strength` (range,
+    log-uniform) times the protocol's sigma(z), and `correlated_share` of the noisy samples have blotchy
+    noise. `outlier_share` is the largest share of replaced pixels, `bits` the choices of quantisation
+    (0 = none). `hole_share` of all samples get holes of up to `hole_area` of the frame.
     """
 
     scales: tuple[float, ...] = (2, 3, 4, 4, 4, 6, 8, 8, 8, 12, 16)

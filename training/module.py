@@ -73,7 +73,10 @@ class DepthSRModule(pl.LightningModule):
         self._log_ratios.setdefault(item.case, []).append(math.log(ratio))
 
     def on_validation_epoch_end(self) -> None:
-        """Log each case's RMSE over the untrained network's, a geometric mean: no frame outweighs by its depth."""
+        """Log each case's RMSE over the untrained network's.
+
+        A geometric mean over frames: the far ones, whose errors are large, do not outweigh the others.
+        """
         means = {case: sum(ratios) / len(ratios) for case, ratios in self._log_ratios.items()}
         for case, value in means.items():
             self.log(f"val/{case}", math.exp(value), sync_dist=True)
@@ -85,14 +88,12 @@ class DepthSRModule(pl.LightningModule):
         named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
         gates = [p for name, p in named if name.endswith(RESIDUAL_SCALES)]
         others = [p for name, p in named if not name.endswith(RESIDUAL_SCALES)]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": others},
             # They start at zero and gate all that their block learns; a decay would close them again.
             {"params": gates, "lr": optim.lr * optim.residual_scale_lr, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(
-            groups, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay
-        )
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -72,9 +72,7 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, filename="best", monitor="val/score", enable_version_counter=False),
         # After the epoch is closed: a checkpoint from within its validation would resume in the middle of it.
-        ModelCheckpoint(
-            folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-        ),
+        ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
         LearningRateMonitor("step"),
     ]
     if config.optim.ema_decay:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks (torch): NAFNet blocks, AdaIN fusion, the fusion U-Net, the Depth Anything guide, checkpoints."""
+"""The networks (torch): NAFNet blocks, AdaIN fusion, fusion U-Net, Depth Anything guide, checkpoints."""

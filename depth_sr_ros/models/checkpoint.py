@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one checkpoint format: safetensors with a JSON header (variant, config, training data, metrics, version)."""
+"""The one checkpoint format: safetensors with a JSON header (variant, config, data, metrics, version)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def weights_hash(path: str | Path) -> str:
 
 def _open(path: str | Path):  # type: ignore[no-untyped-def]
     if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {str(path)!r} does not exist; give the path of a .safetensors file")
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} does not exist; give the path of a .safetensors file"
+        )
     try:
         return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as error:

@@ -17,7 +17,7 @@ from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What the network says: `normalized` (B, 1, H, W) in the unit of `normalizer`, where the loss is taken."""
+    """What the network says: `normalized` (B, 1, H, W) in `normalizer`'s unit, where the loss is taken."""
 
     normalized: Tensor
     normalizer: DepthNormalizer

@@ -85,4 +85,3 @@ class FusionUNet(nn.Module):
         x = F.pad(x, pad, mode="replicate") if any(pad) else x
         # channels_last: the 1x1 convolutions and the layer norms read it without a transposition.
         return F.pixel_unshuffle(x, self.config.unshuffle).contiguous(memory_format=torch.channels_last)
-

@@ -31,7 +31,8 @@ def normalize_guide(relative_depth: Tensor) -> Tensor:
 def guide_input_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width) with the short side near `short_side` and both sides multiples of the patch, 14."""
     scale = short_side / min(height, width)
-    return tuple(max(PATCH, round(side * scale / PATCH) * PATCH) for side in (height, width))  # type: ignore[return-value]
+    new_height, new_width = (max(PATCH, round(side * scale / PATCH) * PATCH) for side in (height, width))
+    return new_height, new_width
 
 
 class DepthAnythingGuide(nn.Module):
@@ -83,7 +84,7 @@ class DepthAnythingGuide(nn.Module):
         return cls(DepthAnythingForDepthEstimation(config), short_side)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        size = guide_input_size(*rgb.shape[-2:], self.short_side)
+        size = guide_input_size(rgb.shape[-2], rgb.shape[-1], self.short_side)
         x = F.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         depth = self.model(pixel_values=(x - self.mean) / self.std).predicted_depth
         return F.interpolate(depth[:, None].float(), rgb.shape[-2:], mode="bilinear", align_corners=False)

@@ -41,8 +41,8 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu"):
-            # oneDNN's kernel takes the bias along; torch's own dispatch chooses BLAS and a second pass for it,
-            # which is 2.6 times slower at 32 channels (float32, one thread, AVX-512).
+            # oneDNN's kernel takes the bias along; torch's own dispatch chooses BLAS and a second pass for
+            # it, which is 2.6 times slower at 32 channels (float32, one thread, AVX-512).
             weight = self.weight[:, :, None, None]
             return torch.ops.aten.mkldnn_convolution(x, weight, self.bias, [0, 0], [1, 1], [1, 1], 1)
         return F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)

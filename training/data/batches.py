@@ -26,7 +26,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 class BatchMaker:
-    """Makes the batch of a step: `rgb` (B, 3, H, W), `depth_lr` (B, 1, h, w), `depth` (B, 1, H, W), metres."""
+    """Makes the batch of a step: `rgb` (B, 3, H, W); `depth_lr` (B, 1, h, w), `depth` (B, 1, H, W), m."""
 
     def __init__(self, config: TrainConfig, device: torch.device | str = "cpu") -> None:
         self._config = config
@@ -75,7 +75,7 @@ class StepNumbers(Dataset[Tensor]):
 
 
 class EpochSteps(Sampler[int]):
-    """Steps [epoch x n, (epoch + 1) x n): Lightning calls `set_epoch`, so a resumed run goes on where it was."""
+    """Steps [epoch x n, (epoch + 1) x n): Lightning calls `set_epoch`, so a resumed run goes on."""
 
     def __init__(self, epoch_steps: int) -> None:
         self._n, self._epoch = epoch_steps, 0

@@ -53,7 +53,9 @@ class RenderedSource:
         return photometric(rgb, generator), torch.cat([depth for _, depth in views])
 
     def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        index, zoom, top, left, flip, stretch = torch.rand(6, generator=generator, device=generator.device).tolist()
+        index, zoom, top, left, flip, stretch = torch.rand(
+            6, generator=generator, device=generator.device
+        ).tolist()
         number = int(index * len(self._rgb))
         height, width = self._rgb.shape[-2:]
         # A view of 0.7 to 2 times the crop's size, shrunk or enlarged to it: texture of all frequencies.
