@@ -37,7 +37,7 @@ class DepthSuperResolver:
     "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; `threads`, torch's CPU threads, which are the
     whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
     model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA,
-    float32 on a CPU), "float32", "bfloat16" or "float16".
+    bfloat16 on a CPU that multiplies in it, else float32), "float32", "bfloat16" or "float16".
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
     """
@@ -59,7 +59,7 @@ class DepthSuperResolver:
         self._device = _resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
         if precision == "auto":
-            precision = "float16" if self._device.type == "cuda" else "float32"
+            precision = _best_precision(self._device)
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
         guide = DepthAnythingGuide.from_folder(guide_path) if guide_path is not None else None
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
@@ -97,6 +97,8 @@ class DepthSuperResolver:
         Both must show the same view; their sizes are free. Raises FrameError.
         """
         _check_frame(rgb, depth, channel_order)
+        # torch knows no negative strides, which a flipped view such as image[..., ::-1] has.
+        rgb, depth = (np.ascontiguousarray(a) if min(a.strides) < 0 else a for a in (rgb, depth))
         with torch.inference_mode(), self._autocast():
             image = self._upload_rgb(rgb, channel_order)
             lr = torch.from_numpy(depth).to(self._device).float()[None, None] * depth_unit_m
@@ -123,6 +125,18 @@ class DepthSuperResolver:
         if self._precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, PRECISIONS[self._precision])
+
+
+def _best_precision(device: torch.device) -> str:
+    """The fastest precision whose error is below the sensor's; see docs/evaluation.md for what it costs."""
+    if device.type == "cuda":
+        return "float16"
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return "float32"
+    # AVX-512 and AMX on x86-64, and the Arm extension. Elsewhere bfloat16 is emulated, and slower.
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,29 @@ def test_the_installed_command_runs_the_installed_package_with_torch(workspace: 
         workspace, "python3 -c 'from depth_sr_ros import DepthSuperResolver as D; print(D().device)'"
     )
     assert torch.returncode == 0, torch.stderr
+
+
+def test_the_installed_node_starts_with_its_weights_and_ends_on_ctrl_c(workspace: Path) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 is installed")
+    node = subprocess.Popen(
+        ["bash", "-c", f"source install/setup.bash && exec install/{PACKAGE}/lib/{PACKAGE}/depth_sr_node"],
+        cwd=workspace,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert node.stdout is not None
+    lines: list[str] = []
+    try:
+        for line in node.stdout:
+            lines.append(line)
+            if "ready: edge" in line:
+                node.send_signal(signal.SIGINT)
+        assert node.wait(timeout=30) == 0, "".join(lines)
+    finally:
+        node.kill()
+    assert any("ready: edge" in line for line in lines)
 
 
 def test_training_is_not_installed(workspace: Path) -> None:

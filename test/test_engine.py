@@ -20,7 +20,7 @@ DEPTH = (RNG.random((24, 32)) * 2 + 1).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def engine() -> DepthSuperResolver:
-    return DepthSuperResolver(device="cpu")
+    return DepthSuperResolver(device="cpu", precision="float32")
 
 
 def test_output_is_float32_metres_at_the_rgb_size(engine: DepthSuperResolver) -> None:
@@ -52,6 +52,13 @@ def test_every_channel_order_sees_the_same_colours(engine: DepthSuperResolver) -
     np.testing.assert_allclose(
         engine(grey, DEPTH, channel_order="mono"), engine(np.repeat(grey[..., None], 3, 2), DEPTH), rtol=1e-5
     )
+
+
+def test_flipped_views_are_read_as_they_look(engine: DepthSuperResolver) -> None:
+    expected = engine(RGB[:, ::-1].copy(), DEPTH[:, ::-1].copy()).copy()
+    np.testing.assert_array_equal(engine(RGB[:, ::-1], DEPTH[:, ::-1]), expected)
+    bgr = RGB[..., ::-1].copy()
+    np.testing.assert_array_equal(engine(bgr[..., ::-1], DEPTH), engine(RGB, DEPTH))
 
 
 def test_row_padding_is_looked_through(engine: DepthSuperResolver) -> None:
@@ -123,6 +130,13 @@ def test_a_bad_option_stops_the_start(options: dict, error: type, word: str) -> 
 def test_bfloat16_stays_near_float32(engine: DepthSuperResolver) -> None:
     half = DepthSuperResolver(device="cpu", precision="bfloat16")
     assert np.abs(half(RGB, DEPTH) - engine(RGB, DEPTH)).mean() < 0.02
+
+
+def test_auto_takes_half_precision_only_where_the_processor_has_it() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    native = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    description = DepthSuperResolver(device="cpu").description
+    assert ("bfloat16" in description, "float32" in description) == (native, not native)
 
 
 def test_weights_denoise_a_slanted_plane(engine: DepthSuperResolver) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -73,6 +73,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _check_above_zero("optim", self, "steps", "lr", "gradient_clip", "residual_scale_lr")
+        for name in ("warmup_steps", "weight_decay", "sobel_weight", "final_lr_ratio"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"optim.{name} is {getattr(self, name)}, but must be at least 0")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay is {self.ema_decay}, but must be at least 0 and below 1")
 
@@ -123,16 +126,19 @@ class TrainConfig:
         for name in ("model", "optim"):
             if name not in values:
                 raise ConfigError(f"the training configuration lacks the section {name!r}")
-        model = dict(values["model"])
-        data = dict(values.get("data", {}))
-        if "sources" in data:
+        model = _section(values, "model")
+        data = _section(values, "data")
+        if isinstance(data.get("sources"), list):
             data["sources"] = tuple(_build(SourceConfig, "data.sources", s) for s in data["sources"])
+        hints = get_type_hints(ModelConfig)
+        for key in model.keys() & hints.keys():
+            model[key] = _checked(f"model.{key}", model[key], hints[key])
         return cls(
             model=model_config(model.pop("variant", "edge"), **model),
             optim=_build(OptimConfig, "optim", values["optim"]),
             data=_build(DataConfig, "data", data),
-            degradation=_build(DegradationConfig, "degradation", values.get("degradation", {})),
-            run=_build(RunConfig, "run", values.get("run", {})),
+            degradation=_build(DegradationConfig, "degradation", _section(values, "degradation")),
+            run=_build(RunConfig, "run", _section(values, "run")),
             init_from=values.get("init_from"),
         )
 
@@ -150,7 +156,7 @@ def load_config(name: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"no training configuration {str(name)!r}; give a YAML file or one of: {known}")
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold sections (model, optim, data, ...), not {type(values).__name__}")
@@ -164,7 +170,19 @@ def _apply_change(values: dict[str, Any], change: str) -> None:
     section, dot, name = key.partition(".")
     if not (equals and dot and name):
         raise ConfigError(f"the change {change!r} must look like section.key=value")
-    values[section] = {**values.get(section, {}), name: yaml.safe_load(text)}
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the change {change!r} has no YAML right of its =") from error
+    values[section] = {**_section(values, section), name: value}
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A section of the configuration as a new dict; empty where it is left out or has no keys."""
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"the section {name!r} must hold keys and values, not {section!r}")
+    return dict(section)
 
 
 def _build(cls: type, where: str, values: Any) -> Any:
@@ -178,13 +196,21 @@ def _build(cls: type, where: str, values: Any) -> Any:
     ]
     if missing:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}")
-    built = {}
-    for key, value in values.items():
-        value = tuple(value) if isinstance(value, list) else value
-        if hints[key] in (int, float) and (not isinstance(value, (int, float)) or isinstance(value, bool)):
-            raise ConfigError(f"{where}.{key} is {value!r}, but must be a number (write 1.0e-3, not 1e-3)")
-        built[key] = value
-    return cls(**built)
+    return cls(**{key: _checked(f"{where}.{key}", value, hints[key]) for key, value in values.items()})
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """`value` where it is of the annotated type, a list made a tuple; ConfigError elsewhere."""
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ConfigError(f"{name} is {value!r}, but must be a list")
+        return tuple(_checked(name, item, get_args(hint)[0]) for item in value)
+    if hint is float and type(value) is int:
+        return value
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        kinds = {int: "a whole number", float: "a number (write 1.0e-3, not 1e-3)"}
+        raise ConfigError(f"{name} is {value!r}, but must be {kinds.get(hint, 'text')}")
+    return value
 
 
 def _plain(value: Any) -> Any:

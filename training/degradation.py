@@ -48,6 +48,8 @@ class DegradationConfig:
                 raise ConfigError(f"degradation.{name} is {getattr(self, name)}, but must be between 0 and 1")
         if len(self.methods) != len(METHODS) or min(self.methods) < 0 or sum(self.methods) <= 0:
             raise ConfigError(f"degradation.methods is {self.methods}; give one share for each of {METHODS}")
+        if any(bits < 0 or bits > 24 for bits in self.bits):
+            raise ConfigError(f"degradation.bits is {self.bits}, but each must be from 0 (none) to 24")
         if not 0 < self.noise_strength[0] <= self.noise_strength[1]:
             raise ConfigError(f"degradation.noise_strength is {self.noise_strength}; give 0 < low <= high")
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
 from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
-from depth_sr_ros.errors import DataError, DepthSRError
+from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
 from training.eval_frames import SOURCES, EvalFrame, load_frames
@@ -40,9 +40,16 @@ Depth = npt.NDArray[np.float32]
 Upsampler = Callable[[Depth, npt.NDArray[np.uint8]], Depth]
 
 
-def load_ours(checkpoint: str | None, device: str) -> tuple[Upsampler, dict[str, Any]]:
-    """(upsampler, what the checkpoint says of itself) of a checkpoint file; None = the weights that ship."""
+def load_ours(checkpoint: str | None, device: str, precision: str) -> tuple[Upsampler, dict[str, Any]]:
+    """(upsampler, what the checkpoint says of itself) of a checkpoint file; None = the weights that ship.
+
+    Raises CheckpointError, and ConfigError where torch has no such device.
+    """
     import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device is {device!r}, but torch sees no CUDA device; use cpu")
+    dtype = getattr(torch, precision)
 
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 
@@ -51,9 +58,9 @@ def load_ours(checkpoint: str | None, device: str) -> tuple[Upsampler, dict[str,
 
     def upsample(lr: Depth, rgb: npt.NDArray[np.uint8]) -> Depth:
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
-        return (
-            model.upsample(picture, torch.from_numpy(lr)[None, None].to(device))[0, 0].float().cpu().numpy()
-        )
+        depth = torch.from_numpy(lr)[None, None].to(device)
+        with torch.autocast(picture.device.type, dtype, enabled=dtype != torch.float32):
+            return model.upsample(picture, depth)[0, 0].float().cpu().numpy()
 
     return upsample, {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
 
@@ -123,6 +130,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
                         "(default: the edge weights that ship)")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="torch device of ours (default: %(default)s)")
     parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), default="float32",
+        help="of ours (default: %(default)s; on a CPU that has bfloat16 the engine takes that)",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
     )
     options = parser.parse_args(arguments)
@@ -157,7 +168,9 @@ def main(arguments: list[str]) -> int:
     console = Console(width=max(Console().width, TABLE_WIDTH))
     try:
         ours, checkpoint = (
-            (None, None) if options.checkpoint == "none" else load_ours(options.checkpoint, options.device)
+            (None, None)
+            if options.checkpoint == "none"
+            else load_ours(options.checkpoint, options.device, options.precision)
         )
         frames = load_frames(options.data, data_root(), options.limit, seed=0)
         with Progress(

@@ -43,11 +43,15 @@ def run_training(
     later `resume` goes on.
     Raises ConfigError where there is nothing to resume, or something that would be overwritten.
     """
+    if stop_after is not None and stop_after < 1:
+        raise ConfigError(f"--steps is {stop_after}, but must be at least 1")
     last = folder / "last.ckpt"
     if resume and not last.is_file():
         raise ConfigError(f"nothing to resume in {folder}: it has no last.ckpt; leave out --resume")
     if last.is_file() and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
+    if config.run.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     pl.seed_everything(config.run.seed, workers=True, verbose=False)
     torch.set_num_threads(config.run.threads)
     module = DepthSRModule(config, _initial_network(config, init_from))
@@ -61,13 +65,18 @@ def _initial_network(config: TrainConfig, init_from: Path | None) -> DepthSRNet:
     net = DepthSRNet(config.model)
     source = init_from or config.init_from
     if source:
-        loaded, _ = load_checkpoint(source)
+        loaded, header = load_checkpoint(source)
+        if header.model != config.model:
+            raise ConfigError(
+                f"the checkpoint {str(source)!r} holds another network than the configuration asks for: "
+                f"{header.model} instead of {config.model}"
+            )
         net.load_state_dict(loaded.state_dict())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Trainer:
-    steps = min(stop_after or config.optim.steps, config.optim.steps)
+    steps = config.optim.steps if stop_after is None else min(stop_after, config.optim.steps)
     epochs = -(-steps // config.run.epoch_steps)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, filename="best", monitor="val/score", enable_version_counter=False),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from depth_sr_ros.errors import CheckpointError
@@ -67,11 +68,18 @@ class DepthAnythingGuide(nn.Module):
         from transformers import DepthAnythingForDepthEstimation
 
         try:
-            model = DepthAnythingForDepthEstimation.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
+            model, report = DepthAnythingForDepthEstimation.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise CheckpointError(f"the guide in {str(folder)!r} cannot be loaded: {error}") from error
+        # transformers fills what is missing with random weights and only logs it.
+        lacking = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
+        if lacking:
+            raise CheckpointError(
+                f"the guide in {str(folder)!r} lacks {len(lacking)} tensors of Depth Anything, {lacking[0]} "
+                "for one; fetch its model.safetensors again"
+            )
         return cls(model, short_side)
 
     @classmethod

@@ -17,6 +17,13 @@ def spatial_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x[..., : size[0], : size[1]].mean(dim=(2, 3), keepdim=True, dtype=torch.float32)
 
 
+ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def _plain_inference() -> bool:
+    return torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
+
+
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of each pixel, (B, C, H, W) -> (B, C, H, W)."""
 
@@ -40,7 +47,7 @@ class Pointwise(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu"):
+        if ONEDNN and x.is_cpu and x.dtype == torch.float32 and _plain_inference():
             # oneDNN's kernel takes the bias along; torch's own dispatch chooses BLAS and a second pass for
             # it, which is 2.6 times slower at 32 channels (float32, one thread, AVX-512).
             weight = self.weight[:, :, None, None]

@@ -95,5 +95,5 @@ class DepthNormalizer:
     def denormalize(self, value: Tensor) -> Tensor:
         """Network unit (B, 1, H, W) -> metres, never below MIN_DEPTH_M."""
         if self.kind == "log":
-            return torch.exp(value) * self.shift
+            return (torch.exp(value) * self.shift).clamp_min(MIN_DEPTH_M)
         return (value * self.scale + self.shift).clamp_min(MIN_DEPTH_M)

@@ -148,13 +148,13 @@ def watch(viewer: Viewer, frames: int, on_score: Callable[[int, dict[str, float]
     result = Result({}, {}, {}, {})
     last = time.monotonic()
     while len(result.scores) < frames:
-        result.sent.update(_drain(viewer.truths))
-        new = dict(_drain(viewer.outputs))
-        result.outputs.update(new)
+        truths, outputs = dict(_drain(viewer.truths)), dict(_drain(viewer.outputs))
+        result.sent.update(truths)
+        result.outputs.update(outputs)
         for stamp in [s for s in result.outputs if s in result.sent and s not in result.scores]:
             result.scores[stamp] = depth_metrics(result.outputs[stamp].metres, result.sent[stamp].metres)
             on_score(len(result.scores), mean_metrics([*result.scores.values()]))
-        if new:
+        if truths or outputs:
             last = time.monotonic()
         elif time.monotonic() - last > (SILENCE_TIMEOUT_S if result.sent else START_TIMEOUT_S):
             break

@@ -83,7 +83,10 @@ class DepthSRNode(Node):
     def __init__(
         self, make_engine: Callable[[dict[str, Any]], Engine] = load_engine, **node_options: Any
     ) -> None:
-        super().__init__("depth_sr", automatically_declare_parameters_from_overrides=True, **node_options)
+        try:
+            super().__init__("depth_sr", automatically_declare_parameters_from_overrides=True, **node_options)
+        except ValueError as error:  # an override whose type nobody can tell, such as an empty list
+            raise ConfigError(f"a parameter cannot be used: {error}") from error
         self.failed = threading.Event()
         self._make_engine = make_engine
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -175,7 +178,8 @@ class DepthSRNode(Node):
 
     def _publish_diagnostics(self) -> None:
         name = f"{self.get_fully_qualified_name()}: pipeline"
-        self._diagnostics.publish(diagnostic_array(name, self.snapshot(), self.get_clock().now().to_msg()))
+        stamp = self.get_clock().now().to_msg()
+        self._try_publish(self._diagnostics, diagnostic_array(name, self.snapshot(), stamp))
 
     def _log_counters(self) -> None:
         self.get_logger().info(log_line(self.snapshot()))
@@ -285,7 +289,7 @@ class DepthSRNode(Node):
         self._info_publisher = self._entity(
             self.create_publisher, CameraInfo, "~/depth/camera_info", OUTPUT_QOS
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self._entity(self.create_publisher, DiagnosticArray, "/diagnostics", 10)
 
     def _subscribe(self, kind: type, topic: str, callback: Callable) -> Any:
         return self._entity(self.create_subscription, kind, topic, callback, INPUT_QOS)

@@ -100,7 +100,8 @@ def train_loader(config: TrainConfig, rank: int = 0) -> DataLoader:  # type: ign
         sampler=EpochSteps(config.run.epoch_steps),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        # Forked workers share the cached frames. They live as long as the run: an epoch is short.
+        # Forked workers share the cached frames. They are made anew each epoch, which costs seconds in
+        # thousands of steps, and frees them while the validation wants the cores.
         multiprocessing_context="fork" if workers else None,
         persistent_workers=False,
     )
