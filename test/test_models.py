@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
+from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.config import VARIANTS, model_config
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import CheckpointError, ConfigError
+from depth_sr_ros.models.checkpoint import save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, guide_input_size, normalize_guide
 from depth_sr_ros.models.normalization import fill_holes, valid_mask
@@ -146,29 +152,70 @@ def test_a_guide_changes_the_answer_and_its_scale_does_not() -> None:
     torch.testing.assert_close(net.upsample(rgb, depth, guide * 7 + 3), with_guide, atol=1e-3, rtol=1e-3)
 
 
+TINY_DEPTH_ANYTHING = {
+    "backbone_config": {
+        "model_type": "dinov2",
+        "hidden_size": 24,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        "reshape_hidden_states": False,
+        "apply_layernorm": True,
+    },
+    "reassemble_hidden_size": 24,
+    "neck_hidden_sizes": [8, 8, 16, 16],
+    "fusion_hidden_size": 8,
+}
+
+
+@pytest.fixture
+def guide_folder(tmp_path: Path) -> Path:
+    """A small Depth Anything with random weights, saved in the hub's layout."""
+    torch.manual_seed(0)
+    guide = DepthAnythingGuide.from_config(**TINY_DEPTH_ANYTHING)
+    guide.model.save_pretrained(tmp_path / "guide")  # type: ignore[operator]
+    return tmp_path / "guide"
+
+
 def test_depth_anything_guide_runs_at_patch_multiples() -> None:
-    guide = DepthAnythingGuide.from_config(
-        short_side=56,
-        backbone_config={
-            "model_type": "dinov2",
-            "hidden_size": 24,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "out_features": ["stage1", "stage2", "stage3", "stage4"],
-            "reshape_hidden_states": False,
-            "apply_layernorm": True,
-        },
-        reassemble_hidden_size=24,
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=8,
-    ).eval()
+    guide = DepthAnythingGuide.from_config(short_side=56, **TINY_DEPTH_ANYTHING).eval()
     with torch.inference_mode():
         out = guide(torch.rand(1, 3, 60, 90))
     assert out.shape == (1, 1, 60, 90)
     assert guide_input_size(480, 640, 518) == (518, 686)
     assert guide_input_size(1080, 1920, 518) == (518, 924)
+
+
+def test_a_guide_is_loaded_from_a_local_folder_and_used(guide_folder: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "fast.safetensors"
+    save_checkpoint(checkpoint, _trained_like("fast"), training={}, metrics={}, version="0")
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    depth = np.random.default_rng(1).random((16, 24), np.float32) + 1
+    alone = DepthSuperResolver(checkpoint, variant="fast", device="cpu")
+    guided = DepthSuperResolver(checkpoint, variant="fast", device="cpu", guide_path=guide_folder)
+    assert "with Depth Anything" in guided.description
+    assert np.isfinite(guided(rgb, depth)).all()
+    assert not np.allclose(guided(rgb, depth), alone(rgb, depth), atol=1e-3)
+    with pytest.raises(ConfigError, match="takes no guide"):
+        DepthSuperResolver(variant="edge", device="cpu", guide_path=guide_folder)
+
+
+def test_a_guide_without_all_its_tensors_is_never_filled_with_random_ones(guide_folder: Path) -> None:
+    path = guide_folder / "model.safetensors"
+    tensors = {name: value for name, value in load_file(path).items() if not name.startswith("head.")}
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks .* tensors of Depth Anything, head"):
+        DepthAnythingGuide.from_folder(guide_folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 5000])
+def test_a_damaged_guide_is_one_sentence(guide_folder: Path, keep: int) -> None:
+    path = guide_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        DepthAnythingGuide.from_folder(guide_folder)
 
 
 def test_a_constant_guide_looks_like_no_guide() -> None:

@@ -68,9 +68,10 @@ class DepthAnythingGuide(nn.Module):
         from transformers import DepthAnythingForDepthEstimation
 
         try:
-            model, report = DepthAnythingForDepthEstimation.from_pretrained(
+            loaded: Any = DepthAnythingForDepthEstimation.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            model, report = loaded
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise CheckpointError(f"the guide in {str(folder)!r} cannot be loaded: {error}") from error
         # transformers fills what is missing with random weights and only logs it.
