@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_a_guide_changes_the_answer_and_its_scale_does_not() -> None:
     torch.testing.assert_close(net.upsample(rgb, depth, guide * 7 + 3), with_guide, atol=1e-3, rtol=1e-3)
 
 
-TINY_DEPTH_ANYTHING = {
+TINY_DEPTH_ANYTHING: dict[str, Any] = {
     "backbone_config": {
         "model_type": "dinov2",
         "hidden_size": 24,
