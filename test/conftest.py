@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from training.data.root import data_root
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 # Set before anything imports rclpy or torch: child processes inherit it, libraries read it once at import.
@@ -43,7 +45,7 @@ def repo_root() -> Path:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real RGB-D frames: DEPTH_SR_DATA, else ../shared/data; skips where it is missing."""
-    folder = Path(os.environ.get("DEPTH_SR_DATA", REPO_ROOT.parent / "shared" / "data"))
+    folder = data_root()
     if not folder.is_dir():
         pytest.skip(f"no RGB-D frames at {folder}: set DEPTH_SR_DATA to the folder that holds them")
     return folder

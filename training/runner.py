@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -143,5 +142,4 @@ def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
         "git": _git_state(),
         "seed": config.run.seed,
         **{name: values[name] for name in ("optim", "data", "degradation")},
-        "sources": [dataclasses.asdict(source)["kind"] for source in config.data.sources],
     }

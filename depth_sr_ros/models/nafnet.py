@@ -48,8 +48,8 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if ONEDNN and x.is_cpu and x.dtype == torch.float32 and _plain_inference():
-            # oneDNN's kernel takes the bias along; torch's own dispatch chooses BLAS and a second pass for
-            # it, which is 2.6 times slower at 32 channels (float32, one thread, AVX-512).
+            # oneDNN's kernel takes the bias along; on one thread torch's own dispatch chooses BLAS and a
+            # second pass for it, which is slower.
             weight = self.weight[:, :, None, None]
             return torch.ops.aten.mkldnn_convolution(x, weight, self.bias, [0, 0], [1, 1], [1, 1], 1)
         return F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)

@@ -19,11 +19,10 @@ SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """One frame of the set: its name, scene, horizontal field of view and the folder it lies in."""
+    """One frame of the set: its name, the scene it shows and the folder it lies in."""
 
     name: str
     scene: str
-    fov_x_deg: float
     folder: Path
 
 
@@ -43,7 +42,7 @@ def list_frames(root: str | Path, split: str) -> list[RenderedFrame]:
             f"no rendered set at {root}: {index} is missing; set DEPTH_SR_DATA to the folder above it"
         )
     rows = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
-    return [RenderedFrame(row["name"], row["scene"], row["fov_x_deg"], folder) for row in rows]
+    return [RenderedFrame(row["name"], row["scene"], folder) for row in rows]
 
 
 def read_frame(frame: RenderedFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -30,7 +30,6 @@ class ProceduralSource:
 
     def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
         rgb, depth = self._generator(batch, *size, generator)
-        depth = depth.float()
         return rgb, torch.where(torch.isfinite(depth), depth, torch.nan)
 
 
