@@ -12,6 +12,7 @@ from depth_sr_ros.errors import ConfigError
 
 GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
+HEADS = ("residual", "kernel")
 NORMALIZATIONS = ("fixed", "frame", "log")
 
 
@@ -43,6 +44,9 @@ class ModelConfig:
     hold the number of NAFNet blocks of the four upper levels, finest first; `middle_blocks` those of the
     bottleneck. `unshuffle` is the pixel-unshuffle factor of the stem (1 = full resolution).
 
+    `head`: `residual`, published, a correction of the upsampled depth; `kernel`, ours, a mixture of
+    neighbouring cells' depths beside it.
+
     `normalization` says how metres become the network's unit:
     `fixed`: z / (depth_clip * unit_m), the published range; `frame`: the frame's valid minimum and
     maximum to [0, 1]; `log`: natural logarithm of z over the frame's median.
@@ -56,6 +60,7 @@ class ModelConfig:
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     guide: str = "none"
     fusion: str = "adain"
+    head: str = "residual"
     normalization: str = "log"
     unit_m: float = 0.1
     depth_clip: float = 300.0
@@ -63,6 +68,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_choice("guide", self.guide, GUIDES)
         check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("head", self.head, HEADS)
         check_choice("normalization", self.normalization, NORMALIZATIONS)
         if self.unshuffle not in (1, 2, 4, 8):
             raise ConfigError(f"unshuffle is {self.unshuffle!r}, but must be 1, 2, 4 or 8")
@@ -118,7 +124,7 @@ VARIANTS: dict[str, ModelConfig] = {
     # The same U-Net on a pixel-unshuffled image: a quarter of the memory traffic.
     "fast": ModelConfig("fast", _doubling(28), unshuffle=2, guide="depth_anything"),
     # No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few.
-    "edge": ModelConfig("edge", (32, 48, 96, 128, 192), unshuffle=4),
+    "edge": ModelConfig("edge", (32, 48, 96, 128, 192), unshuffle=4, head="kernel"),
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import depth_loss, sobel
+from training.losses import LossConfig, depth_loss, scene_span, sobel
 
 
 def test_sobel_of_a_plane_is_its_slope_per_pixel() -> None:
@@ -31,7 +31,7 @@ def test_terms_equal_a_loop_over_valid_pixels() -> None:
                     difference = (pred - target)[b, i : i + 3, j : j + 3]
                     slopes += [abs((difference * kx).sum()), abs((difference * kx.T).sum())]
     p, t, v = (torch.from_numpy(a)[:, None] for a in (pred, target, valid))
-    terms = depth_loss(p, t, v, sobel_weight=0.5)
+    terms = depth_loss(p, t, v, LossConfig(sobel=0.5))
     assert float(terms["l1"]) == pytest.approx(l1)
     assert float(terms["sobel"]) == pytest.approx(np.mean(slopes))
     assert float(terms["loss"]) == pytest.approx(l1 + 0.5 * np.mean(slopes))
@@ -44,7 +44,7 @@ def test_what_lies_under_the_mask_changes_neither_loss_nor_gradient() -> None:
     gradients = []
     for hidden in (0.0, torch.nan, torch.inf):
         pred = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        depth_loss(pred, torch.where(valid, target, hidden), valid)["loss"].backward()
+        depth_loss(pred, torch.where(valid, target, hidden), valid, LossConfig(rmse=1.0))["loss"].backward()
         assert pred.grad is not None
         gradients.append(pred.grad)
     assert torch.equal(gradients[0], gradients[1])
@@ -54,4 +54,4 @@ def test_what_lies_under_the_mask_changes_neither_loss_nor_gradient() -> None:
 
 def test_nothing_valid_is_zero_not_nan() -> None:
     x = torch.rand(1, 1, 8, 8)
-    assert float(depth_loss(x, x + 1, torch.zeros_like(x, dtype=torch.bool))["loss"]) == 0
+    assert float(depth_loss(x, x + 1, torch.zeros_like(x, dtype=torch.bool), LossConfig())["loss"]) == 0

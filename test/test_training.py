@@ -19,7 +19,7 @@ from depth_sr_ros.models.checkpoint import load_checkpoint, read_header
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
 from training.data.batches import BatchMaker, EpochSteps, step_seed
-from training.losses import depth_loss
+from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
 
 TINY: dict[str, Any] = {
@@ -197,7 +197,7 @@ def test_the_network_can_learn_a_batch_by_heart() -> None:
         prediction = module.net(batch["rgb"], batch["depth_lr"])
         valid = torch.isfinite(batch["depth"])
         target = prediction.normalizer.normalize(torch.where(valid, batch["depth"], 1.0))
-        loss = depth_loss(prediction.normalized, target, valid)["loss"]
+        loss = depth_loss(prediction.normalized, target, valid, LossConfig())["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

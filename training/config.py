@@ -13,6 +13,7 @@ import yaml
 from depth_sr_ros.config import ModelConfig, check_choice, check_keys, model_config
 from depth_sr_ros.errors import ConfigError
 from training.degradation import DegradationConfig
+from training.losses import LossConfig
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 SOURCES = ("procedural", "rendered")
@@ -68,12 +69,11 @@ class OptimConfig:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
-    sobel_weight: float = 1.0
     residual_scale_lr: float = 10.0
 
     def __post_init__(self) -> None:
         _check_above_zero("optim", self, "steps", "lr", "gradient_clip", "residual_scale_lr")
-        for name in ("warmup_steps", "weight_decay", "sobel_weight", "final_lr_ratio"):
+        for name in ("warmup_steps", "weight_decay", "final_lr_ratio"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"optim.{name} is {getattr(self, name)}, but must be at least 0")
         if not 0 <= self.ema_decay < 1:
@@ -105,6 +105,7 @@ class TrainConfig:
     optim: OptimConfig
     data: DataConfig = DataConfig()
     degradation: DegradationConfig = DegradationConfig()
+    loss: LossConfig = LossConfig()
     run: RunConfig = RunConfig()
     init_from: str | None = None
 
@@ -138,6 +139,7 @@ class TrainConfig:
             optim=_build(OptimConfig, "optim", values["optim"]),
             data=_build(DataConfig, "data", data),
             degradation=_build(DegradationConfig, "degradation", _section(values, "degradation")),
+            loss=_build(LossConfig, "loss", _section(values, "loss")),
             run=_build(RunConfig, "run", _section(values, "run")),
             init_from=values.get("init_from"),
         )

@@ -1,14 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published loss, masked: L1(D_SR, D_GT) + L1(Sobel(D_SR), Sobel(D_GT))."""
+"""The published loss, masked: L1(D_SR, D_GT) + L1(Sobel(D_SR), Sobel(D_GT)); and an RMSE term of ours."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.errors import ConfigError
+
+UNITS = ("network", "scene")
+RMSE_FLOOR = 1e-3
 # Divided by 8, so that the response is the slope per pixel: the two terms of the loss then have one unit.
 SOBEL_X = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms, and the unit in which depths are compared.
+
+    `unit`: `network`, as the network normalises depth (published: a fixed range); `scene`, metres over the
+    span of the true depth. The published loss is l1 1, sobel 1, rmse 0.
+    """
+
+    l1: float = 1.0
+    sobel: float = 1.0
+    rmse: float = 0.0
+    unit: str = "network"
+
+    def __post_init__(self) -> None:
+        check_choice("loss.unit", self.unit, UNITS)
+        if min(self.l1, self.sobel, self.rmse) < 0 or not self.l1 + self.sobel + self.rmse > 0:
+            raise ConfigError(
+                f"loss.l1, sobel and rmse are {self.l1}, {self.sobel} and {self.rmse}, but must be at least 0 "
+                "and not all 0"
+            )
 
 
 def sobel(x: Tensor) -> Tensor:
@@ -23,17 +52,35 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * weight).sum() / weight.sum().clamp_min(1)
 
 
-def depth_loss(pred: Tensor, target: Tensor, valid: Tensor, sobel_weight: float = 1.0) -> dict[str, Tensor]:
-    """Loss terms over (B, 1, H, W) maps in the network's unit; `target` may hold anything where not `valid`.
+def scene_span(depth: Tensor, valid: Tensor) -> Tensor:
+    """Metres from the 2nd to the 98th percentile of the valid pixels of (B, 1, H, W), as (B, 1, 1, 1).
+
+    At least a tenth of the far one: in a flat view the unit does not shrink to the sensor's noise. 1 m where
+    nothing is valid.
+    """
+    ends = torch.tensor([0.02, 0.98], device=depth.device)
+    near, far = torch.nanquantile(torch.where(valid, depth, torch.nan).flatten(1), ends, dim=1)
+    return torch.maximum(far - near, 0.1 * far).nan_to_num(1.0).view(-1, 1, 1, 1)
+
+
+def depth_loss(pred: Tensor, target: Tensor, valid: Tensor, weights: LossConfig) -> dict[str, Tensor]:
+    """Loss terms over (B, 1, H, W) maps in one unit; `target` may hold anything where not `valid`.
 
     The published write-up does not say whether Sobel means its components or their magnitude: components
     are ours, since a magnitude cannot tell a slope from its opposite. A slope counts where all nine of
-    its pixels are valid.
+    its pixels are valid. The term `rmse`, the mean over samples of the root mean square error, is ours too.
     """
     # Where the target is not valid both maps are zero: NaN would survive a multiplication with the mask.
     pred = torch.where(valid, pred, 0.0)
     target = torch.where(valid, target, 0.0)
     whole = F.max_pool2d((~valid).to(pred), 3, stride=1) == 0
-    l1 = masked_mean((pred - target).abs(), valid)
-    edges = masked_mean((sobel(pred) - sobel(target)).abs(), whole)
-    return {"loss": l1 + sobel_weight * edges, "l1": l1, "sobel": edges}
+    error = pred - target
+    square = error.square().sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp_min(1)
+    terms = {
+        "l1": masked_mean(error.abs(), valid),
+        "sobel": masked_mean((sobel(pred) - sobel(target)).abs(), whole),
+        # The gradient of a root is infinite at zero.
+        "rmse": (square + RMSE_FLOOR**2).sqrt().mean(),
+    }
+    loss = weights.l1 * terms["l1"] + weights.sobel * terms["sobel"] + weights.rmse * terms["rmse"]
+    return {"loss": loss, **terms}

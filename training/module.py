@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depth_sr_ros.metrics import depth_metrics
-from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet
 from training.config import TrainConfig
 from training.data.batches import Batch, BatchMaker, train_loader
 from training.data.validation import ValidationItem, validation_items
-from training.losses import depth_loss
+from training.losses import depth_loss, scene_span
 
 RESIDUAL_SCALES = (".beta", ".gamma")  # of the NAFNet blocks
 
@@ -51,14 +51,20 @@ class DepthSRModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         prediction = self.net(batch["rgb"], batch["depth_lr"])
-        valid = torch.isfinite(batch["depth"])
-        target = prediction.normalizer.normalize(torch.where(valid, batch["depth"], 1.0))
         # Differences of neighbours are lost in half precision.
         with torch.autocast(self.device.type, enabled=False):
-            terms = depth_loss(prediction.normalized, target, valid, self.config.optim.sobel_weight)
+            terms = self._loss(prediction, batch["depth"])
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_step=True)
         return terms["loss"]
+
+    def _loss(self, prediction: DepthPrediction, depth: Tensor) -> dict[str, Tensor]:
+        valid = torch.isfinite(depth)
+        if self.config.loss.unit == "scene":
+            span = scene_span(depth, valid)
+            return depth_loss(prediction.depth / span, depth / span, valid, self.config.loss)
+        target = prediction.normalizer.normalize(torch.where(valid, depth, 1.0))
+        return depth_loss(prediction.normalized, target, valid, self.config.loss)
 
     def on_validation_epoch_start(self) -> None:
         self._log_ratios = {}
@@ -93,7 +99,13 @@ class DepthSRModule(pl.LightningModule):
             # They start at zero and gate all that their block learns; a decay would close them again.
             {"params": gates, "lr": optim.lr * optim.residual_scale_lr, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=optim.lr,
+            betas=(0.9, 0.95),
+            weight_decay=optim.weight_decay,
+            fused=True,  # one tensor at a time it takes a sixth of a step on a CPU
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

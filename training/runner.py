@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import TrainConfig
 from training.module import DepthSRModule
+
+KERNEL_HEAD = "kernel_head."
 
 
 def run_training(
@@ -53,6 +56,8 @@ def run_training(
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     pl.seed_everything(config.run.seed, workers=True, verbose=False)
     torch.set_num_threads(config.run.threads)
+    # Adam's second moments decay into numbers with which a CPU computes a hundred times slower.
+    torch.set_flush_denormal(True)
     module = DepthSRModule(config, _initial_network(config, init_from))
     _write_config(config, folder)
     trainer = _trainer(config, folder, stop_after)
@@ -65,12 +70,14 @@ def _initial_network(config: TrainConfig, init_from: Path | None) -> DepthSRNet:
     source = init_from or config.init_from
     if source:
         loaded, header = load_checkpoint(source)
-        if header.model != config.model:
+        # Weights from before the kernel head are a start for a network that has one: its gate is closed.
+        if header.model not in (config.model, dataclasses.replace(config.model, head="residual")):
             raise ConfigError(
                 f"the checkpoint {str(source)!r} holds another network than the configuration asks for: "
                 f"{header.model} instead of {config.model}"
             )
-        net.load_state_dict(loaded.state_dict())
+        fresh = {name: value for name, value in net.state_dict().items() if name.startswith(KERNEL_HEAD)}
+        net.load_state_dict(fresh | loaded.state_dict())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -141,5 +148,5 @@ def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
         "steps": steps,
         "git": _git_state(),
         "seed": config.run.seed,
-        **{name: values[name] for name in ("optim", "data", "degradation")},
+        **{name: values[name] for name in ("optim", "data", "degradation", "loss")},
     }

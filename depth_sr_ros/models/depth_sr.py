@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
-from depth_sr_ros.models.fusion_unet import FusionUNet
+from depth_sr_ros.models.fusion_unet import FusionUNet, pad_to_multiple
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
+from depth_sr_ros.models.kernel_head import KernelHead
 from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
 
 
@@ -40,6 +41,8 @@ class DepthSRNet(nn.Module):
         self.config = config
         self.guide = guide
         self.unet = FusionUNet(config)
+        kernel = config.head == "kernel"
+        self.kernel_head = KernelHead(config.channels[0], config.unshuffle) if kernel else None
 
     def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
         """rgb (B, 3, H, W) float in [0, 1]; depth_lr (B, 1, h, w) float32 metres, invalid NaN / <= 0 / inf.
@@ -54,10 +57,21 @@ class DepthSRNet(nn.Module):
         normalizer = DepthNormalizer.from_frame(filled, self.config)
         # Interpolated in metres, as a depth image would be, then brought to the network's unit.
         base = normalizer.normalize(F.interpolate(filled, size, mode="bilinear", align_corners=False))
-        residual = self.unet(
+        residual, features = self.unet(
             self._rel_input(rgb, relative_depth), self._lr_input(base, filled, valid, normalizer)
         )
-        return DepthPrediction(base + normalizer.correction * residual, normalizer)
+        return DepthPrediction(self._answer(rgb, base, residual, features, normalizer.correction), normalizer)
+
+    def _answer(self, rgb: Tensor, base: Tensor, residual: Tensor, features: Tensor, unit: float) -> Tensor:
+        """The corrected base, (B, 1, H, W); residual and features come in cells of unshuffle^2 pixels."""
+        height, width = base.shape[-2:]
+        multiple, unshuffle = self.config.padding_multiple, self.config.unshuffle
+        # float32 from here on: bf16 costs 7e-3 on a unit range.
+        with torch.autocast(base.device.type, enabled=False):
+            depth = F.pixel_unshuffle(pad_to_multiple(base, multiple), unshuffle) + unit * residual
+            if self.kernel_head is not None:
+                depth = self.kernel_head(features.float(), pad_to_multiple(rgb, multiple), depth, unit)
+            return F.pixel_shuffle(depth, unshuffle)[..., :height, :width]
 
     def _lr_input(self, base: Tensor, filled: Tensor, valid: Tensor, normalizer: DepthNormalizer) -> Tensor:
         """[D_LR, its local detail in units of a correction, validity] at image size, (B, 3, H, W)."""

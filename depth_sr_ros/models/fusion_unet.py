@@ -59,13 +59,13 @@ class FusionUNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, rel: Tensor, lr: Tensor) -> Tensor:
-        """rel (B, 3 or 4, H, W), lr (B, 3, H, W) -> residual (B, 1, H, W), float32."""
+    def forward(self, rel: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """rel (B, 3 or 4, H, W), lr (B, 3, H, W) -> residual (B, s^2, h, w) as subpixels, features (B, C, h, w)."""
         height, width = rel.shape[-2:]
         unshuffle = self.config.unshuffle
         sizes = [(-(-height // s), -(-width // s)) for s in (unshuffle << i for i in range(5))]
-        rel_features = self.rel_encoder(self._pad(rel), sizes)
-        lr_features = self.lr_encoder(self._pad(lr), sizes)
+        rel_features = self.rel_encoder(self._cells(rel), sizes)
+        lr_features = self.lr_encoder(self._cells(lr), sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)
         x = self.middle(x, sizes[4])
         for level in reversed(range(4)):
@@ -73,15 +73,18 @@ class FusionUNet(nn.Module):
             x = self.decoder[level](x, sizes[level])
         # The head and what follows it run in float32: bf16 costs 7e-3 on a unit range there.
         with torch.autocast(x.device.type, enabled=False):
-            x = self.head(x.float())
-        return F.pixel_shuffle(x, unshuffle)[..., :height, :width]
+            return self.head(x.float()), x
 
     def _fused(self, rel: list[Tensor], lr: list[Tensor], sizes: list[tuple[int, int]], level: int) -> Tensor:
         return fuse(rel[level], lr[level], sizes[level], self.config.fusion) + lr[level]
 
-    def _pad(self, x: Tensor) -> Tensor:
-        multiple = self.config.padding_multiple
-        pad = (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)
-        x = F.pad(x, pad, mode="replicate") if any(pad) else x
+    def _cells(self, x: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(pad_to_multiple(x, self.config.padding_multiple), self.config.unshuffle)
         # channels_last: the 1x1 convolutions and the layer norms read it without a transposition.
-        return F.pixel_unshuffle(x, self.config.unshuffle).contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of x (B, C, H, W) until both sides are multiples of `multiple`."""
+    pad = (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)
+    return F.pad(x, pad, mode="replicate") if any(pad) else x
