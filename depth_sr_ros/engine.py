@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from depth_sr_ros.models.normalization import valid_mask
+from depth_sr_ros.models.registration import DepthRegistration
 
 # Channels of each colour order, and which of them are red, green and blue.
 CHANNEL_ORDERS: dict[str, tuple[int, ...]] = {
@@ -26,6 +31,8 @@ CHANNEL_ORDERS: dict[str, tuple[int, ...]] = {
     "mono": (0, 0, 0),
 }
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
+Registration = Callable[[Tensor], Tensor]
 MIN_RGB_SIDE = 32
 MIN_DEPTH_SIDE = 2
 
@@ -65,7 +72,7 @@ class DepthSuperResolver:
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
         if guide is not None and header.model.guide == "none":
             raise ConfigError(f"variant {variant!r} takes no guide; remove guide_path or choose 'fast'")
-        self._precision = precision
+        self._precision = self.precision = precision
         self.device = str(self._device)
         self.info: dict[str, Any] = {
             "variant": header.variant,
@@ -89,21 +96,40 @@ class DepthSuperResolver:
         *,
         channel_order: str = "rgb",
         depth_unit_m: float = 1.0,
+        registration: Registration | None = None,
+        output_size: tuple[int, int] | None = None,
+        max_fill_distance: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Depth in metres, float32 HxW, for one frame; holes are filled, an all-invalid frame is all NaN.
 
         rgb: uint8, HxWx3 (`channel_order` rgb, bgr), HxWx4 (rgba, bgra) or HxW (mono). depth: float32 or
         uint16, hxw; times `depth_unit_m` it is metres; NaN, infinite, zero and negative values are invalid.
-        Both must show the same view; their sizes are free. Raises FrameError.
+        Both must show the same view, unless `registration` (see `make_registration`) warps the depth into
+        the RGB's first; their sizes are free. `output_size` (width, height) of the result, at most the
+        RGB's; by default the RGB's own. `max_fill_distance`, in depth pixels: what is further from every
+        measurement, by rows or by columns, comes back NaN. Raises FrameError.
         """
         _check_frame(rgb, depth, channel_order)
         # torch knows no negative strides, which a flipped view such as image[..., ::-1] has.
         rgb, depth = (np.ascontiguousarray(a) if min(a.strides) < 0 else a for a in (rgb, depth))
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             image = self._upload_rgb(rgb, channel_order)
             lr = torch.from_numpy(depth).to(self._device).float()[None, None] * depth_unit_m
-            result = self._model.upsample(image, lr)
+            if registration is not None:
+                lr = registration(lr)
+            if output_size is not None and output_size != (rgb.shape[1], rgb.shape[0]):
+                image = _shrink(image, output_size)
+            with self._autocast():
+                result = self._model.upsample(image, lr)
+            if max_fill_distance is not None:
+                result = without_far_pixels(result, lr, max_fill_distance)
             return result[0, 0].cpu().numpy()
+
+    def make_registration(
+        self, depth_camera: PinholeCamera, rgb_camera: PinholeCamera, rgb_from_depth: npt.NDArray[np.float64]
+    ) -> DepthRegistration:
+        """What warps a depth image into the RGB's view, on this engine's device; see DepthRegistration."""
+        return DepthRegistration(depth_camera, rgb_camera, rgb_from_depth, self._device)
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run twice on (width, height) sizes, so that the first real frame does not pay for preparations."""
@@ -125,6 +151,27 @@ class DepthSuperResolver:
         if self._precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, PRECISIONS[self._precision])
+
+
+def without_far_pixels(depth: Tensor, lr: Tensor, distance: int) -> Tensor:
+    """`depth` (B, 1, H, W) with NaN where no valid pixel of `lr` (B, 1, h, w) is within `distance` of them.
+
+    The distance is that of a chess king, in pixels of `lr`: two passes of a one-dimensional maximum.
+    """
+    near = valid_mask(lr).float()
+    side = 2 * distance + 1
+    near = F.max_pool2d(near, (1, side), stride=1, padding=(0, distance))
+    near = F.max_pool2d(near, (side, 1), stride=1, padding=(distance, 0))
+    near = F.interpolate(near, depth.shape[-2:], mode="nearest-exact")
+    return torch.where(near > 0, depth, torch.nan)
+
+
+def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 (1, 3, H, W) resized to (width, height), each output pixel a weighted mean of its surroundings."""
+    # On a CPU torch has a fast path for uint8; CUDA has none.
+    source = image if image.device.type == "cpu" else image.float()
+    out = F.interpolate(source, size[::-1], mode="bilinear", align_corners=False, antialias=True)
+    return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
 def _best_precision(device: torch.device) -> str:

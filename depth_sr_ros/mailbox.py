@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -40,14 +41,26 @@ class Mailbox(Generic[Item]):
             self._slot = [item]
             self._changed.notify()
 
-    def take(self, timeout: float | None = None) -> Item | None:
-        """Wait for an item, at most `timeout` seconds; None when the mailbox is closed or the time over."""
+    def take(
+        self, timeout: float | None = None, on_take: Callable[[], object] = lambda: None
+    ) -> Item | None:
+        """Wait for an item, at most `timeout` seconds; None when the mailbox is closed or the time over.
+
+        `on_take` is called before anybody can see that the slot is empty again.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._slot or self._closed, timeout)
             if not self._slot:
                 return None
             self._taken += 1
+            on_take()
             return self._slot.pop()
+
+    def clear(self) -> None:
+        """Drop the item that waits, if any; it counts as overwritten."""
+        with self._changed:
+            self._overwritten += len(self._slot)
+            self._slot.clear()
 
     def close(self) -> None:
         """Wake whoever waits, for good; an item still in the slot counts as overwritten."""

@@ -4,10 +4,11 @@
 With `key="depth"` each depth frame takes the nearest RGB frame within slop. It leaves as soon as no RGB
 frame still to come can be nearer: one with a later stamp is there, or the nearest so far is closer than
 half the RGB period. One RGB frame serves one depth frame; a further depth frame whose nearest it is counts
-as unpaired.
+as unpaired. Pairs leave in the order of their RGB stamps: a frame that comes after a later one has left is
+unpaired.
 
-With `key="rgb"` each RGB frame takes the latest depth frame within slop, which is re-used: a 10 Hz LiDAR
-beside a 30 Hz camera gives 30 Hz.
+With `key="rgb"` each RGB frame takes the latest depth frame, if that is within slop, and the next takes it
+again: a 10 Hz LiDAR beside a 30 Hz camera gives 30 Hz. Older depth frames are not kept.
 """
 
 from __future__ import annotations
@@ -114,6 +115,13 @@ class _Stream:
         return StreamCounts(self.received, self.paired, self.unpaired, self.evicted, len(self.queue))
 
 
+def _check_limits(slop: float, max_wait: float) -> None:
+    if slop != AUTO_SLOP and not slop >= 0:
+        raise ConfigError(f"sync.slop is {slop} s, but must be at least 0, or -1 for automatic")
+    if not max_wait >= 0:
+        raise ConfigError(f"sync.max_wait is {max_wait} s, but must be at least 0")
+
+
 class FramePairer:
     """Push messages with their stamps, get pairs.
 
@@ -140,12 +148,9 @@ class FramePairer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_choice("sync.key", key, KEYS)
-        if slop != AUTO_SLOP and not slop >= 0:
-            raise ConfigError(f"sync.slop is {slop} s, but must be at least 0, or -1 for automatic")
+        _check_limits(slop, max_wait)
         if queue_size < 1:
             raise ConfigError(f"sync.queue_size is {queue_size}, but must be at least 1")
-        if not max_wait >= 0:
-            raise ConfigError(f"sync.max_wait is {max_wait} s, but must be at least 0")
         self._slop = slop
         self._max_wait = max_wait
         self._clock = clock
@@ -173,6 +178,12 @@ class FramePairer:
         """The pairs of key frames that have now waited `max_wait`; call it a few times per `max_wait`."""
         with self._lock:
             return self._decide(self._clock())
+
+    def set_limits(self, slop: float, max_wait: float) -> None:
+        """Change both, in seconds, from the next message on; ConfigError on a value out of range."""
+        _check_limits(slop, max_wait)
+        with self._lock:
+            self._slop, self._max_wait = slop, max_wait
 
     def clear(self) -> None:
         """Evict all that waits and forget the rhythm of the streams."""
@@ -208,7 +219,8 @@ class FramePairer:
     def _limit(self, period: float | None, periods: float) -> float:
         """The slop in nanoseconds."""
         if self._slop != AUTO_SLOP:
-            return self._slop * 1e9
+            # Half a nanosecond more, since 65e-6 * 1e9 is below 65000; stamps are whole.
+            return self._slop * 1e9 + 0.5
         return 0.0 if period is None else period * periods
 
     def _pair(self, rgb: _Waiting, depth: _Waiting) -> Pair:
@@ -256,7 +268,8 @@ class FramePairer:
             return True
         if nearest is None:
             return False
-        if nearest == depth.stamp:
+        # The second: RGB stamps of pairs never go back, so nothing that comes can be taken any more.
+        if nearest == depth.stamp or (self._spent is not None and self._spent >= depth.stamp):
             return True
         if self._slop == AUTO_SLOP and self._rgb.period is None:
             return False
@@ -281,7 +294,7 @@ class FramePairer:
         self._release_rgb()
 
     def _release_rgb(self) -> None:
-        """Drop RGB frames at or below the newest spent one: it is as near to whatever wants them."""
+        """Drop RGB frames at or below the newest spent one, so that no output goes back in time."""
         if self._spent is None:
             return
         index = bisect.bisect_left(self._rgb.queue, (self._spent + 1,))

@@ -52,6 +52,8 @@ class EngineWorker(Generic[Engine, Job]):
         self._on_error = on_error
         self._done = self._bad = self._failed = 0
         self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
         self._ready = threading.Event()
         self._factory_error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="depth_sr_worker")
@@ -69,6 +71,10 @@ class EngineWorker(Generic[Engine, Job]):
         self._mailbox.close()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no job is under way; False when `timeout` seconds are over. Empty the mailbox first."""
+        return self._idle.wait(timeout)
 
     @property
     def is_alive(self) -> bool:
@@ -88,11 +94,13 @@ class EngineWorker(Generic[Engine, Job]):
             return
         finally:
             self._ready.set()
-        while (job := self._mailbox.take()) is not None:
-            if not self._do(engine, job):
-                return
+        while (job := self._mailbox.take(on_take=self._idle.clear)) is not None:
+            going_on = self._do(engine, job)
             # The job holds two images: they must not stay alive until the next one comes.
             del job
+            self._idle.set()
+            if not going_on:
+                return
 
     def _do(self, engine: Engine, job: Job) -> bool:
         try:

@@ -25,7 +25,7 @@ class Repeater:
         self._frames = 0
 
     def __call__(
-        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[Any], *, channel_order: str, depth_unit_m: float
+        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[Any], *, channel_order: str, depth_unit_m: float, **options: Any
     ) -> npt.NDArray[np.float32]:
         self._frames += 1
         if self._kind == "slow":

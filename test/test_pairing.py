@@ -276,7 +276,7 @@ class Reference:
     max_wait: float
     rgb: list[int] = field(default_factory=list)
     available: Counter = field(default_factory=Counter)
-    spent: int = -1
+    spent: int = -(10**15)
     intervals: list[int] = field(default_factory=list)
     waiting: list[tuple[int, int, float]] = field(default_factory=list)
     newest: dict[str, int | None] = field(default_factory=lambda: {"rgb": None, "depth": None})
@@ -286,7 +286,7 @@ class Reference:
         newest = self.newest[stream]
         if newest is not None and newest - stamp > 1_000_000_000:
             self.rgb, self.intervals, self.waiting = [], [], []
-            self.available, self.spent = Counter(), -1
+            self.available, self.spent = Counter(), -(10**15)
             self.newest = {"rgb": None, "depth": None}
             newest = None
         if stream == "rgb":
@@ -331,7 +331,7 @@ class Reference:
         return statistics.median(self.intervals) / 2 if self.intervals else 0.0
 
     def is_final(self, stamp: int, nearest: int | None, age: float) -> bool:
-        if age >= self.max_wait or nearest == stamp:
+        if age >= self.max_wait or nearest == stamp or stamp <= self.spent:
             return True
         if nearest is None or (self.slop_ns is None and not self.intervals):
             return False

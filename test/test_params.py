@@ -19,7 +19,8 @@ from ros_helpers import start_ros
 from std_msgs.msg import Header
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.ros.params import PARAMETERS, check_qos_overrides, declare
+from depth_sr_ros.parameters import TABLE as PARAMETERS
+from depth_sr_ros.ros.params import check_qos_overrides, declare
 
 TABLE = {spec.name: spec for spec in PARAMETERS}
 

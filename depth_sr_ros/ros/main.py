@@ -71,19 +71,23 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.logging import get_logger
 
-    from depth_sr_ros.ros.node import DepthSRNode, load_engine
+    from depth_sr_ros.ros.node import SUCCESS, DepthSRNode, load_engine
 
     node: DepthSRNode | None = None
     executor = SingleThreadedExecutor()
     try:
         node = DepthSRNode(make_engine or load_engine)
-        node.configure()
-        if not signals.received:
-            node.activate()
         executor.add_node(node)
-        while not (signals.received or node.failed.is_set()):
+        if node.parameters["autostart"]:
+            for trigger in (node.trigger_configure, node.trigger_activate):
+                if signals.received:
+                    break
+                if trigger() != SUCCESS:
+                    get_logger("depth_sr").fatal(f"the start failed: {node.failure}")
+                    return 1
+        while not signals.received:
             executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
-        return 1 if node.failed.is_set() else 0
+        return 0
     except (DepthSRError, ParameterException) as error:
         get_logger("depth_sr").fatal(str(error))
         return 1
@@ -94,7 +98,7 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
         return 1
     finally:
         if node is not None:
-            node.cleanup()
+            node.close()
             executor.shutdown()
             node.destroy_node()
 

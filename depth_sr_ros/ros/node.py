@@ -1,83 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node `depth_sr`: pairs RGB and depth, super-resolves the newest pair, publishes the result."""
+"""The managed node `depth_sr`: lifecycle, subscriptions on demand, parameters, diagnostics."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-import os
-import sys
-import threading
-import time
 import traceback
-from array import array
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_sr_ros.camera import resized_camera_info
-from depth_sr_ros.errors import ConfigError, FrameError
-from depth_sr_ros.image_codec import depth_view, encode_depth, rgb_view, row_bytes
-from depth_sr_ros.mailbox import Mailbox
-from depth_sr_ros.pairing import FramePairer, Pair
-from depth_sr_ros.ros import params
-from depth_sr_ros.ros.diagnostics import diagnostic_array, log_line
-from depth_sr_ros.ros.messages import to_nanoseconds
-from depth_sr_ros.stats import Rate, Throttle, Window
-from depth_sr_ros.worker import EngineWorker, WorkerCounts
+from depth_sr_ros.errors import ConfigError, DepthSRError
+from depth_sr_ros.ros.diagnostics import Assessor, Ticker, diagnostic_array, log_line
+from depth_sr_ros.ros.endpoints import Endpoints
+from depth_sr_ros.ros.extrinsics import Registrar, make_extrinsics
+from depth_sr_ros.ros.outputs import Outputs
+from depth_sr_ros.ros.params import ParameterGate, check_qos_overrides
+from depth_sr_ros.ros.pipeline import Engine, Pipeline, load_engine
+from depth_sr_ros.stats import Throttle
 
-RCLError = rclpy_implementation.RCLError
-
-# What rclpy raises, by version and value, for a QoS override that cannot be.
-QOS_ERRORS = (RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
+RCLError, InvalidHandle = rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 POLL_PERIOD_S = 0.05
 DIAGNOSTICS_PERIOD_S = 1.0
-# Best effort as SensorData, which is what drivers offer, but deeper: 0.3 s at 30 Hz for a busy machine.
-INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Reliable, volatile, keep last: a best-effort publisher is invisible to a default RViz.
-OUTPUT_QOS = QoSProfile(depth=5)
-
-# (rgb, depth, channel_order=, depth_unit_m=) -> metres, as depth_sr_ros.engine.DepthSuperResolver
-Engine = Any
+# Where publishers have no event for a subscriber that comes or goes (Humble).
+DEMAND_PERIOD_S = 0.5
 
 
-class _Job(NamedTuple):
-    pair: Pair
-    complete: float  # steady seconds at which the pair was complete
+class DepthSRNode(LifecycleNode):
+    """Pairs RGB and depth, super-resolves the newest pair, publishes the result.
 
+    configure: outputs, network, warm-up. activate: inputs, as long as somebody listens. deactivate: no
+    inputs, nothing waits. cleanup: no worker, no outputs. A transition that fails says why in the log and in
+    /diagnostics, and leaves the state before it. `make_engine` gets the parameters and returns the engine; it
+    runs on the worker's thread.
 
-def load_engine(values: dict[str, Any]) -> Engine:
-    """The engine that the parameters ask for, warmed up; raises ConfigError or CheckpointError."""
-    from depth_sr_ros.engine import DepthSuperResolver  # torch takes seconds: not before parameters are good
-
-    # One core is left to the threads of DDS and to the callbacks.
-    threads = values["engine.threads"] or max(1, len(os.sched_getaffinity(0)) - 1)
-    engine = DepthSuperResolver(
-        values["checkpoint"] or None,
-        variant=values["variant"],
-        device=values["device"],
-        threads=threads,
-        guide_path=values["guide.path"] or None,
-    )
-    engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
-    return engine
-
-
-class DepthSRNode(Node):
-    """A plain node with the steps of a managed one: `configure`, `activate`, `deactivate`, `cleanup`.
-
-    `make_engine` gets the parameters and returns the engine; it runs on the worker's thread.
+    Raises ConfigError on a parameter that is wrong from the start.
     """
 
     def __init__(
@@ -87,157 +51,220 @@ class DepthSRNode(Node):
             super().__init__("depth_sr", automatically_declare_parameters_from_overrides=True, **node_options)
         except ValueError as error:  # an override whose type nobody can tell, such as an empty list
             raise ConfigError(f"a parameter cannot be used: {error}") from error
-        self.failed = threading.Event()
         self._make_engine = make_engine
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._mailbox: Mailbox[_Job] = Mailbox()
-        self._rates = {name: Rate() for name in ("rgb", "depth", "output")}
-        self._times = {name: Window() for name in ("latency", "wait", "decode", "network", "publish")}
-        self._offsets = Window()
-        self._throttle = Throttle()
-        self._published = self._publish_errors = 0
+        self._state = "unconfigured"
+        self.failure = ""
         self._last_error = ""
-        self._engine_text = self._device = ""
-        self._rgb_info: CameraInfo | None = None
-        self._out = Image(is_bigendian=sys.byteorder == "big")
-        self._buffer: array | None = None
-        self._inputs: list[Any] = []
-        self._poll_timer: Timer | None = None
-        self._worker: EngineWorker[Engine, _Job] | None = None
+        self._engine_info: dict[str, str] = {}
+        self._throttle = Throttle()
+        self._assess = Assessor()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._pipeline: Pipeline | None = None
+        self._outputs: Outputs | None = None
+        self._inputs: dict[str, Any] = {}
+        self._own_timers: dict[str, Timer] = {}
+        self._gate = ParameterGate(self, lambda: self._pipeline is not None, self._apply)
+        self._endpoints = Endpoints(self, self._report, self._follow_demand)
+        self._broken = self.create_guard_condition(self._on_broken)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._ticker = Ticker(self._publish_diagnostics, DIAGNOSTICS_PERIOD_S, self._on_ticker_error)
 
-    # Steps of the lifecycle, in order. They raise DepthSRError; the caller logs it.
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of the table, as they are now."""
+        return self._gate.values
 
-    def configure(self) -> None:
-        """Check the parameters, advertise the outputs, load and warm up the engine; blocks until ready."""
-        values = params.declare(self)
-        self._encoding = values["output.encoding"]
-        self._pairer = FramePairer(
-            values["sync.key"], values["sync.slop"], values["sync.queue_size"], values["sync.max_wait"]
-        )
-        self._worker = EngineWorker(
-            lambda: self._load(values), self._mailbox, self._super_resolve, self._on_bad, self._on_error
-        )
-        self._advertise()
-        self.get_logger().info(f"loading the network: variant {values['variant']}")
-        self._worker.start()
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._steady)
-        if values["log.period"]:
-            self.create_timer(values["log.period"], self._log_counters, clock=self._steady)
+    def close(self) -> None:
+        """End all threads, whatever the state; safe to call again. The node can be destroyed then."""
+        self._unsubscribe()
+        self._clean_up()
+        self._ticker.stop()
 
-    def activate(self) -> None:
-        """Subscribe to the inputs."""
-        self._inputs = [
-            self._subscribe(Image, "rgb/image", self._on_rgb),
-            self._subscribe(CameraInfo, "rgb/camera_info", self._on_rgb_info),
-            self._subscribe(Image, "depth/image", self._on_depth),
-        ]
-        self._poll_timer = self.create_timer(POLL_PERIOD_S, self._poll, clock=self._steady)
-        params.check_qos_overrides(self)
-        names = ", ".join(subscription.topic_name for subscription in self._inputs)
-        self.get_logger().info(f"ready: {self._engine_text}; listening to {names}")
+    # Lifecycle. rclpy hides an exception in a callback or dies of it, depending on its version.
 
-    def deactivate(self) -> None:
-        """Unsubscribe and drop what waits for a partner."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
-        if self._poll_timer is not None:
-            self.destroy_timer(self._poll_timer)
-            self._poll_timer = None
-            self._pairer.clear()
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the parameters, advertise the outputs, load and warm up the network; takes its time."""
+        return self._transition("configuring", "inactive", self._configure, self._clean_up)
 
-    def cleanup(self) -> None:
-        """Join the worker; safe at any time."""
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the inputs, where somebody listens to the outputs."""
+        return self._transition("activating", "active", self._activate, self._unsubscribe)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, drop what waits, end the frame under way."""
+        return self._transition("deactivating", "inactive", self._unsubscribe)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End the worker, free the network's memory, withdraw the outputs."""
+        return self._transition("cleaning up", "unconfigured", self._clean_up)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Do both of the above, from any state."""
+        return self._transition("shutting down", "finalized", self._shut_down)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured, as rcl does after this."""
+        return self._transition("recovering", "unconfigured", self._shut_down)
+
+    def _transition(
+        self, doing: str, after: str, step: Callable[[], None], undo: Callable[[], None] = lambda: None
+    ) -> TransitionCallbackReturn:
+        before, self._state = self._state, doing
         try:
-            self.deactivate()
-        finally:
-            if self._worker is not None:
-                self._worker.stop()
+            step()
+        except Exception as error:  # the boundary to rclpy
+            expected = isinstance(error, (DepthSRError, ParameterException))
+            text = str(error) if expected else f"{type(error).__name__}: {error}"
+            trace = "" if expected else "\n" + traceback.format_exc()
+            self.get_logger().error(f"{doing} failed: {text}{trace}")
+            undo()
+            self._state, self.failure = before, text
+            return FAILURE
+        self._state = after
+        if doing != "deactivating":  # what made it deactivate is still true
+            self.failure = ""
+        return SUCCESS
 
-    # Executor thread: callbacks only push.
+    def _configure(self) -> None:
+        values = self._gate.values
+        self._engine_info = {}
+        registrar = Registrar(make_extrinsics(self, values)) if values["register"] else None
+        self._outputs = Outputs(self._endpoints, self._report)
+        self.get_logger().info(f"loading the network: variant {values['variant']}")
+        self._pipeline = Pipeline(
+            values,
+            lambda: self._load(values),
+            self._outputs,
+            registrar,
+            self._report,
+            self._on_failure,
+            self.get_clock(),
+        )
+        self._pipeline.start()
+        self._set_log_timer(values["log.period"])
 
-    def _on_rgb(self, message: Image) -> None:
-        self._rates["rgb"].tick()
-        self._hand_over(self._pairer.push_rgb(to_nanoseconds(message.header.stamp), message))
+    def _activate(self) -> None:
+        pipeline = self._pipeline
+        assert pipeline is not None
+        if pipeline.is_broken:
+            raise ConfigError(f"the network has failed ({self._last_error}): clean up and configure again")
+        self._subscribe()
+        names = ", ".join(entity.topic_name for entity in self._inputs.values())
+        check_qos_overrides(self, self._endpoints.topics)
+        self._own_timers["poll"] = self.create_timer(POLL_PERIOD_S, pipeline.poll, clock=self._steady)
+        if not Endpoints.has_matched_events:
+            timer = self.create_timer(DEMAND_PERIOD_S, self._follow_demand, clock=self._steady)
+            self._own_timers["demand"] = timer
+        self.get_logger().info(f"ready: {self._engine_info['engine']}; listening to {names}")
+        self._state = "active"
+        self._follow_demand()
 
-    def _on_depth(self, message: Image) -> None:
-        self._rates["depth"].tick()
-        self._hand_over(self._pairer.push_depth(to_nanoseconds(message.header.stamp), message))
+    def _unsubscribe(self) -> None:
+        for name in ("poll", "demand"):
+            self._cancel(name)
+        self._drop_inputs()
 
-    def _on_rgb_info(self, message: CameraInfo) -> None:
-        self._rgb_info = message
+    def _clean_up(self) -> None:
+        self._cancel("log")
+        if self._pipeline is not None:
+            self._pipeline.stop()
+        # The worker has ended: nobody publishes any more.
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._pipeline = self._outputs = None
 
-    def _poll(self) -> None:
-        self._hand_over(self._pairer.poll())
+    def _shut_down(self) -> None:
+        self._unsubscribe()
+        self._clean_up()
 
-    def _hand_over(self, pairs: list[Pair]) -> None:
-        now = time.monotonic()
-        for pair in pairs:
-            self._offsets.add((pair.rgb_stamp - pair.depth_stamp) / 1e6)
-            self._mailbox.put(_Job(pair, now))
+    # Inputs, as long as somebody listens.
 
-    def _publish_diagnostics(self) -> None:
-        name = f"{self.get_fully_qualified_name()}: pipeline"
-        stamp = self.get_clock().now().to_msg()
-        self._try_publish(self._diagnostics, diagnostic_array(name, self.snapshot(), stamp))
+    def _subscribe(self) -> None:
+        pipeline, values = self._pipeline, self._gate.values
+        assert pipeline is not None
+        pipeline.open()
+        for name, push in (("rgb", pipeline.push_rgb), ("depth", pipeline.push_depth)):
+            kind = Image if values[f"input.{name}_transport"] == "raw" else CompressedImage
+            self._inputs[name] = self._endpoints.subscription(kind, self._image_topic(name), push)
+            self._inputs[f"{name}_info"] = self._endpoints.subscription(
+                CameraInfo, f"{name}/camera_info", self._info_pusher(name)
+            )
 
-    def _log_counters(self) -> None:
-        self.get_logger().info(log_line(self.snapshot()))
+    def _image_topic(self, name: str) -> str:
+        # As image_transport has it: the base topic is remapped, the transport's name appended.
+        topic, transport = self.resolve_topic_name(f"{name}/image"), self._gate.values[f"input.{name}_transport"]
+        return topic if transport == "raw" else f"{topic}/{transport}"
+
+    def _info_pusher(self, name: str) -> Callable[[CameraInfo], None]:
+        pipeline = self._pipeline
+        assert pipeline is not None
+        return lambda message: pipeline.push_info(name, message)
+
+    def _drop_inputs(self) -> None:
+        inputs, self._inputs = self._inputs, {}
+        self._endpoints.destroy(inputs.values())
+        if self._pipeline is not None:
+            self._pipeline.clear()
+
+    def _follow_demand(self) -> None:
+        """Subscribe when a listener comes, unsubscribe when the last one goes; with lazy false always listen."""
+        if self._state != "active" or self._outputs is None:
+            return
+        wanted = not self._gate.values["lazy"] or self._outputs.subscribers() > 0
+        if wanted and not self._inputs:
+            self._subscribe()
+        elif not wanted and self._inputs:
+            self._drop_inputs()
+
+    # Parameters.
+
+    def _apply(self, name: str, value: Any) -> None:
+        if self._pipeline is None:
+            return
+        self._pipeline.apply(self._gate.values)
+        if name == "log.period":
+            self._set_log_timer(value)
+        elif name == "lazy":
+            self._follow_demand()
+
+    def _set_log_timer(self, period: float) -> None:
+        self._cancel("log")
+        if period:
+            self._own_timers["log"] = self.create_timer(period, self._log_counters, clock=self._steady)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._own_timers.pop(name, None)
+        if timer is not None:
+            self.destroy_timer(timer)
 
     # Worker thread.
 
     def _load(self, values: dict[str, Any]) -> Engine:
         engine = self._make_engine(values)
-        self._engine_text, self._device = str(engine.description), str(engine.device)
+        info = getattr(engine, "info", {})
+        self._engine_info = {
+            "device": str(engine.device),
+            "engine": str(engine.description),
+            "variant": str(info.get("variant", values["variant"])),
+            "precision": str(getattr(engine, "precision", "")),
+            "weights": str(info.get("hash", "")),
+        }
         return engine
 
-    def _super_resolve(self, engine: Engine, job: _Job) -> None:
-        taken = time.monotonic()
-        rgb, order = rgb_view(job.pair.rgb)
-        depth, unit = depth_view(job.pair.depth)
-        decoded = time.monotonic()
-        metres = engine(rgb, depth, channel_order=order, depth_unit_m=unit)
-        inferred = time.monotonic()
-        self._buffer = encode_depth(metres, self._encoding, self._buffer)
-        self._publish(job.pair.rgb, metres.shape)
-        done = time.monotonic()
-        marks = (job.complete, taken, decoded, inferred, done)
-        spans = [done - job.complete, *(end - start for start, end in itertools.pairwise(marks))]
-        for window, span in zip(self._times.values(), spans, strict=True):
-            window.add(span * 1e3)
-
-    def _publish(self, rgb: Image, shape: tuple[int, int]) -> None:
-        out, info = self._out, self._rgb_info
-        out.header = rgb.header
-        out.height, out.width = shape
-        out.encoding = self._encoding
-        out.step = row_bytes(self._encoding, out.width)
-        out.data = self._buffer
-        if not self._try_publish(self._image_publisher, out):
-            self._publish_errors += 1
-            return
-        self._published += 1
-        self._rates["output"].tick()
-        if info is not None:
-            info = resized_camera_info(info, (rgb.width, rgb.height), (out.width, out.height))
-            info.header = rgb.header
-            self._try_publish(self._info_publisher, info)
-
-    def _try_publish(self, publisher: Publisher, message: Any) -> bool:
-        try:
-            publisher.publish(message)
-        except RCLError as error:  # under a flood the middleware refuses a message now and then
-            self._report(f"publishing on {publisher.topic_name} failed: {error}")
-            return False
-        return True
-
-    def _on_bad(self, error: FrameError) -> None:
-        self._report(f"bad frame: {error}")
-
-    def _on_error(self, error: Exception) -> None:
+    def _on_failure(self, error: Exception) -> None:
         self._last_error = f"{type(error).__name__}: {error}"
-        self.get_logger().fatal("the network failed:\n" + "".join(traceback.format_exception(error)))
-        self.failed.set()
+        self.failure = f"the network failed: {self._last_error}"
+        self.get_logger().error("the network failed:\n" + "".join(traceback.format_exception(error)))
+        self._broken.trigger()
+
+    # Executor thread again.
+
+    def _on_broken(self) -> None:
+        """Stop listening: a broken device answers every further frame with the same error."""
+        if self._state == "active":
+            self.trigger_deactivate()
+
+    # Reports, from any thread.
 
     def _report(self, text: str) -> None:
         self._last_error = text
@@ -245,64 +272,42 @@ class DepthSRNode(Node):
         if times:
             self.get_logger().warning(text if times == 1 else f"{text} ({times} times)")
 
-    # Shared.
-
     def snapshot(self) -> dict[str, Any]:
-        """Counters, rates (Hz), times (ms) and the engine, flat. Exact on the executor's thread:
-
-        received = paired + unpaired + evicted + queued for each stream, and
-        pairs = overwritten + waiting + processing + published + publish_errors + bad + failed.
-        """
-        publish_errors, published = self._publish_errors, self._published
-        worker = self._worker.counts() if self._worker else WorkerCounts(0, 0, 0)
-        mailbox, pairing = self._mailbox.counts(), self._pairer.counts()
-        out: dict[str, Any] = {}
-        for name, stream in (("rgb", pairing.rgb), ("depth", pairing.depth)):
-            out |= {f"{name}_{key}": value for key, value in stream._asdict().items()}
-        ended = published + publish_errors + worker.bad + worker.failed
-        out |= {"pairs": pairing.pairs, "reused": pairing.reused, "resets": pairing.resets}
-        out |= {"overwritten": mailbox.overwritten, "waiting": mailbox.waiting}
-        out |= {"processing": mailbox.taken - ended, "published": published, "publish_errors": publish_errors}
-        out |= {"bad": worker.bad, "failed": worker.failed}
-        out |= self._publisher_counts()
-        out |= {f"{name}_hz": rate.hz() for name, rate in self._rates.items()}
-        for name, window in self._times.items():
-            times = window.percentiles()
-            out |= {f"{name}_p50_ms": times.p50, f"{name}_p95_ms": times.p95, f"{name}_max_ms": times.max}
-        out |= {"sync_offset_p50_ms": self._offsets.percentiles().p50}
-        out |= {"device": self._device, "engine": self._engine_text, "last_error": self._last_error}
-        return out
-
-    def _publisher_counts(self) -> dict[str, int]:
-        """How many publishers each input is connected to."""
-        matched = [self._matched(subscription) for subscription in self._inputs] or [0, 0, 0]
-        names = ("rgb_publishers", "info_publishers", "depth_publishers")
-        return dict(zip(names, matched, strict=True))
+        """State, counters, rates, times and the engine, flat; see Pipeline.snapshot."""
+        pipeline, inputs = self._pipeline, dict(self._inputs)
+        out: dict[str, Any] = {"state": self._state, "failure": self.failure, "subscribed": bool(inputs)}
+        if pipeline is not None:
+            out |= pipeline.snapshot()
+        names = {"rgb": "rgb", "info": "rgb_info", "depth": "depth"}
+        out |= {f"{key}_publishers": self._matched(inputs.get(name)) for key, name in names.items()}
+        out |= {f"{name}_topic": self._image_topic(name) for name in ("rgb", "depth")}
+        empty = dict.fromkeys(("device", "engine", "variant", "precision", "weights"), "")
+        return out | empty | self._engine_info | {"last_error": self._last_error}
 
     def _matched(self, subscription: Any) -> int:
+        if subscription is None:
+            return 0
         # Humble's rclpy has no count of matched publishers, only one of those that the graph knows.
         matched = getattr(subscription, "get_publisher_count", None)
-        return matched() if matched else self.count_publishers(subscription.topic_name)
-
-    def _advertise(self) -> None:
-        self._image_publisher = self._entity(self.create_publisher, Image, "~/depth/image", OUTPUT_QOS)
-        self._info_publisher = self._entity(
-            self.create_publisher, CameraInfo, "~/depth/camera_info", OUTPUT_QOS
-        )
-        self._diagnostics = self._entity(self.create_publisher, DiagnosticArray, "/diagnostics", 10)
-
-    def _subscribe(self, kind: type, topic: str, callback: Callable) -> Any:
-        return self._entity(self.create_subscription, kind, topic, callback, INPUT_QOS)
-
-    def _entity(self, create: Callable, kind: type, topic: str, *arguments: Any) -> Any:
-        """A publisher or subscription with user overrides of its QoS; ConfigError on an impossible one."""
         try:
-            # rclpy writes the overrides into the profile, which others use too.
-            *callback, qos = arguments
-            options = QoSOverridingOptions.with_default_policies()
-            return create(kind, topic, *callback, copy.copy(qos), qos_overriding_options=options)
-        except (*QOS_ERRORS, ParameterException, InvalidQosOverridesError) as error:
-            told = isinstance(error, (RuntimeError, ParameterException, InvalidQosOverridesError))
-            reason = str(error) if told else "a value has the wrong type"
-            name = self.resolve_topic_name(topic)
-            raise ConfigError(f"the qos_overrides of {name} cannot be used: {reason}") from error
+            return matched() if matched else self.count_publishers(subscription.topic_name)
+        except InvalidHandle:  # destroyed since it was looked up: this is the diagnostics' thread
+            return 0
+
+    def _publish_diagnostics(self) -> None:
+        try:
+            snapshot = self.snapshot()
+            level, message = self._assess(snapshot)
+            name, stamp = f"{self.get_fully_qualified_name()}: pipeline", self.get_clock().now().to_msg()
+            self._diagnostics.publish(diagnostic_array(name, level, message, snapshot, stamp))
+        except RCLError as error:  # a flood
+            self._report(f"diagnostics could not be published: {error}")
+
+    def _on_ticker_error(self, error: Exception) -> None:
+        self._report("diagnostics failed:\n" + "".join(traceback.format_exception(error)))
+
+    def _log_counters(self) -> None:
+        if self._pipeline is not None:
+            self.get_logger().info(log_line(self._pipeline.snapshot()))
+
+

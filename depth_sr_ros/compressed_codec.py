@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sensor_msgs/CompressedImage -> NumPy: JPEG and PNG colour, PNG and RVL depth of image_transport.
+
+Nothing here imports ROS: anything with a `format` and `data` serves as a message. The data are not trusted:
+sizes are checked against limits, and against what so few bytes can hold, before memory is taken for them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from depth_sr_ros.errors import FrameError
+from depth_sr_ros.image_codec import DEPTH_ENCODINGS
+
+MAX_SIDE = 16384
+MAX_RGB_PIXELS = 1 << 26
+MAX_DEPTH_PIXELS = 16_000_000
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = struct.Struct(">8sI4sIIBB")  # magic, chunk length and name, width, height, bits, colour type
+_PNG_FIRST_CHUNK_END = 33
+_PNG_CHUNK = struct.Struct(">I4s")
+_PNG_CHUNKS = (b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type; a palette has one index per pixel
+_DEFLATE_RATIO = 1032  # 258 bytes from two bits
+_JPEG_SEGMENT = struct.Struct(">BBHBHH")  # 255, marker, length; in a frame header: bits, height, width
+_JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_PIXELS_PER_BYTE = 512  # no block of 8x8 takes less than one bit
+_MAX_JPEG_SEGMENTS = 1024
+# Each scan of a progressive JPEG costs a pass over the whole image for a few bytes; encoders write ten.
+_MAX_JPEG_SCANS = 64
+_DEPTH_HEADER = struct.Struct("<iff")  # a C enum; A and B of the code for 32FC1
+_RVL_SIZE = struct.Struct("<II")  # columns, rows
+_RVL_MAX_BYTES_PER_PIXEL = 3
+_RVL_MAX_ZIGZAG = 2 * 65535
+_RVL_TOO_LARGE = 0xFFFFFFFF
+_RVL_BLOCK = 1 << 16  # small enough that what is computed of it stays in the processor's cache
+_RVL_STEPS = 2048  # in Python, 0.1 ms
+
+
+class CompressedImageLike(Protocol):
+    """The fields of a sensor_msgs/CompressedImage that the codec reads."""
+
+    format: str
+    data: Any
+
+
+def decode_rgb(message: CompressedImageLike) -> tuple[npt.NDArray[np.uint8], str]:
+    """Decode a JPEG or 8-bit PNG, whichever the data are: `format` tells only the channel order.
+
+    Returns uint8 HxWx3, HxWx4 (PNG with transparency) or HxW (grey), and the channel order: `bgr`, `bgra`,
+    `mono`, or `rgb`, `rgba` where the format says `compressed rgb8`: so old publishers stored RGB unswapped.
+    An EXIF orientation is ignored, since the camera's calibration is of the unrotated image.
+
+    Raises FrameError on other data, a Bayer mosaic, 16 bits, a side above MAX_SIDE, more pixels than
+    MAX_RGB_PIXELS, or a damaged or truncated file. A JPEG has no checksum: damage inside it may show as
+    wrong pixels.
+    """
+    data = _bytes_of(message, "RGB")
+    encoding, _, stored = message.format.partition(";")
+    if data[:3].tobytes() == _JPEG_MAGIC:
+        size = _jpeg_size(data)
+    elif data[:8].tobytes() == _PNG_MAGIC:
+        size, bits, _ = _png_header(data, "RGB")
+        data = _bare_png(data, "RGB")
+        if bits > 8:
+            raise FrameError(f"the RGB PNG has {bits} bits per channel, but must have 8")
+        if encoding.strip().startswith("bayer"):
+            raise FrameError(f"the RGB PNG holds a Bayer mosaic ({_shown(message)}): debayer it first")
+    else:
+        raise FrameError(_wrong_start("RGB", "JPEG (ffd8ff) or PNG (89504e47)", data, message))
+    pixels = _imdecode(data, "RGB", size, np.uint8)
+    if pixels.ndim == 2:
+        return pixels, "mono"
+    order = "rgb" if "compressed rgb" in stored else "bgr"
+    return pixels, order + ("a" if pixels.shape[2] == 4 else "")
+
+
+def decode_depth(message: CompressedImageLike) -> tuple[Array, float]:
+    """Decode depth of compressed_depth_image_transport (PNG or RVL), or a plain 16-bit grey PNG.
+
+    Returns HxW in the host's byte order and the metres in one unit: uint16 and 0.001 for 16UC1 and mono16;
+    float32 and 1.0 for 32FC1, which is stored as 16-bit inverse depth: code 0 becomes NaN.
+
+    Raises FrameError on another format, a PNG that is not 16-bit grey, A or B that is not finite, a side
+    above MAX_SIDE, more pixels than MAX_DEPTH_PIXELS, or damaged or truncated data.
+    """
+    data = _bytes_of(message, "depth")
+    encoding, codec = _depth_format(message)
+    if codec == "png" and data[:8].tobytes() == _PNG_MAGIC:
+        if encoding == "32FC1":
+            raise FrameError(f"a 32FC1 depth PNG needs compressedDepth's header ({_shown(message)})")
+        return _png_depth(data), DEPTH_ENCODINGS[encoding][1]
+    if data.size < _DEPTH_HEADER.size + _RVL_SIZE.size:
+        raise FrameError(f"the compressed depth has {data.size} bytes, but its headers alone have 20")
+    _, a, b = _DEPTH_HEADER.unpack_from(data.data)
+    body = data[_DEPTH_HEADER.size :]
+    if codec == "png" and body[:8].tobytes() != _PNG_MAGIC:
+        raise FrameError(_wrong_start("depth", "PNG (89504e47) at byte 0 or 12", data, message))
+    # Publishers of 16UC1 leave A and B unset: they are read for 32FC1 only.
+    if encoding == "32FC1" and not (np.isfinite(a) and np.isfinite(b) and a > 0):
+        raise FrameError(f"the depth code's A, B are {a}, {b}, but must be finite and A above 0")
+    pixels = _png_depth(body) if codec == "png" else _rvl_depth(body)
+    return (_metres(pixels, a, b) if encoding == "32FC1" else pixels), DEPTH_ENCODINGS[encoding][1]
+
+
+def _depth_format(message: CompressedImageLike) -> tuple[str, str]:
+    """Pixel encoding (a key of DEPTH_ENCODINGS) and codec (`png` or `rvl`) that the format string tells."""
+    encoding, _, stored = (part.strip() for part in message.format.partition(";"))
+    if encoding == "png" and not stored:
+        return "16UC1", "png"
+    if encoding in DEPTH_ENCODINGS:
+        # Releases before RVL name no codec, and the oldest write the encoding alone.
+        if stored in ("", "compressedDepth", "compressedDepth png") or stored.startswith("png compressed"):
+            return encoding, "png"
+        if stored == "compressedDepth rvl":
+            return encoding, "rvl"
+    raise FrameError(
+        f"the depth format is {_shown(message)}, but must be png, or {', '.join(DEPTH_ENCODINGS)} with "
+        "'; compressedDepth png', '; compressedDepth rvl' or '; png compressed'"
+    )
+
+
+def _metres(codes: npt.NDArray[np.uint16], a: float, b: float) -> npt.NDArray[np.float32]:
+    """Inverse-depth codes to metres, A / (code - B); NaN for code 0 and where that is no positive number."""
+    with np.errstate(all="ignore"):
+        metres = np.float32(a) / (codes.astype(np.float32) - np.float32(b))
+    metres[(codes == 0) | ~((metres > 0) & (metres < np.inf))] = np.nan
+    return metres
+
+
+def _png_depth(data: Bytes) -> npt.NDArray[np.uint16]:
+    size, bits, channels = _png_header(data, "depth")
+    if (bits, channels) != (16, 1):
+        raise FrameError(f"the depth PNG has {channels} channels of {bits} bits, but must have 1 of 16")
+    return _imdecode(_bare_png(data, "depth"), "depth", size, np.uint16)
+
+
+def _rvl_depth(body: Bytes) -> npt.NDArray[np.uint16]:
+    """Decode RVL behind its size: runs of zeros, and of differences between the depths that are not zero.
+
+    Where a number lies depends on all before it. So each is read first, then told what it means.
+    """
+    width, height = _RVL_SIZE.unpack_from(body.data)
+    _check_size("depth", "RVL", width, height)
+    count = width * height
+    numbers = _rvl_numbers(body[_RVL_SIZE.size :][: _RVL_MAX_BYTES_PER_PIXEL * count + 16])
+    starts = _rvl_run_starts(numbers)
+    zeros, nonzeros = numbers[starts].astype(np.int64), numbers[starts + 1].astype(np.int64)
+    covered = np.cumsum(zeros + nonzeros)
+    used = int(np.searchsorted(covered, count)) + 1
+    end = int(starts[used - 1] + 2 + nonzeros[used - 1]) if used <= len(starts) else len(numbers) + 1
+    if end > len(numbers) or covered[used - 1] != count:
+        raise FrameError(f"the RVL depth's {body.size} bytes do not hold just its {width}x{height} pixels")
+    is_difference = np.ones(end, bool)
+    is_difference[starts[:used]] = is_difference[starts[:used] + 1] = False
+    # By index, not by mask: half the time on a frame full of holes.
+    zigzag = numbers[np.flatnonzero(is_difference)]
+    if zigzag.max(initial=0) > _RVL_MAX_ZIGZAG:
+        raise FrameError(f"the RVL depth has {zigzag.max()} for a difference, above {_RVL_MAX_ZIGZAG}")
+    # Modulo 2^16, as the pixels are: a negative difference needs no sign.
+    differences = ((zigzag >> 1) ^ (np.uint32(0) - (zigzag & 1))).astype(np.uint16)
+    is_valid = np.repeat(np.tile([False, True], used), np.stack([zeros, nonzeros], axis=1)[:used].ravel())
+    pixels = np.zeros(count, np.uint16)
+    pixels[np.flatnonzero(is_valid)] = np.cumsum(differences, dtype=np.uint16)
+    return pixels.reshape(height, width)
+
+
+def _rvl_numbers(stream: Bytes) -> npt.NDArray[np.uint32]:
+    """All whole numbers in an RVL stream: 3 bits a nibble, the low ones first, the high bit set in all but
+    the last nibble. Past 8 nibbles: _RVL_TOO_LARGE."""
+    # Nibbles fill words from their high end; words are stored with the low byte first.
+    words = stream[: stream.size // 4 * 4].view("<u4").astype(">u4").view(np.uint8)
+    count = 2 * words.size
+    # A zero before, for the first number to start behind; zeros after, to end what the stream leaves open.
+    nibbles = np.zeros(1 + count + 8, np.uint8)
+    np.right_shift(words, 4, out=nibbles[1 : count + 1 : 2])
+    np.bitwise_and(words, 15, out=nibbles[2 : count + 2 : 2])
+    blocks = [_rvl_block(nibbles[at : at + _RVL_BLOCK + 9]) for at in range(0, count, _RVL_BLOCK)]
+    numbers = np.concatenate([np.empty(0, np.uint32), *blocks])
+    return numbers[:-1] if nibbles[count] > 7 else numbers
+
+
+def _rvl_block(nibbles: Bytes) -> npt.NDArray[np.uint32]:
+    """The numbers that start behind the first nibble and before the last 8."""
+    more = nibbles > 7
+    starts = np.flatnonzero(~more[:-9])
+    # The number that starts at each nibble, as far as 2, 4, then 8 nibbles tell it.
+    two, more_than_two = _joined(nibbles[1:] & 7, more[1:], 1, np.uint8)
+    four, more_than_four = _joined(two, more_than_two, 2, np.uint16)
+    eight, more_than_eight = _joined(four, more_than_four, 4, np.uint32)
+    eight[more_than_eight] = _RVL_TOO_LARGE
+    return eight[starts]
+
+
+def _joined(low: Array, more: Array, size: int, dtype: type) -> tuple[Array, Array]:
+    """Numbers of up to 2 * `size` nibbles from those of up to `size`; `more`: whether the number goes on."""
+    joined: Array = low[size:].astype(dtype)
+    joined <<= 3 * size
+    joined *= more[:-size]
+    joined |= low[:-size]
+    return joined, more[:-size] & more[size:]
+
+
+def _rvl_run_starts(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Where runs start: at 0, then behind each run's two counts (zeros, differences) and its differences."""
+    blocks, at = [np.empty(0, np.intp)], 0
+    while at < len(numbers) - 1:
+        blocks.append(at + _rvl_chain(numbers[at + 1 : at + 1 + _RVL_BLOCK]))
+        last = int(blocks[-1][-1])
+        at = last + 2 + int(numbers[last + 1])
+    return np.concatenate(blocks)
+
+
+def _rvl_chain(differences: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """The places i from 0 on, each followed by i + 2 + differences[i], as far as they lie in the block.
+
+    Up to _RVL_STEPS places are found in Python. More are found in longer jumps, each made of two of the
+    level before, and the places jumped over are put back.
+    """
+    size = len(differences)
+    jump = np.arange(2, size + 3)
+    jump[:size] += differences
+    levels = [np.minimum(jump, size, out=jump)]
+    while True:
+        found: list[int] = []
+        at, jump_from = 0, levels[-1].data
+        while at < size and len(found) < _RVL_STEPS:
+            found.append(at)
+            at = jump_from[at]
+        if at >= size:
+            break
+        levels.append(levels[-1][levels[-1]])
+    starts = np.array(found, np.intp)
+    for level in reversed(levels[:-1]):
+        starts = np.stack([starts, level[starts]], axis=1).ravel()
+    return starts[starts < size]
+
+
+def _png_header(data: Bytes, name: str) -> tuple[tuple[int, int], int, int]:
+    """Width and height, bits per channel, channels."""
+    if data.size < _PNG_HEADER.size:
+        raise FrameError(f"the {name} PNG has {data.size} bytes, but its header alone has {_PNG_HEADER.size}")
+    _, length, chunk, width, height, bits, colour = _PNG_HEADER.unpack_from(data.data)
+    if length != 13 or chunk != b"IHDR" or colour not in _PNG_CHANNELS or bits not in (1, 2, 4, 8, 16):
+        raise FrameError(f"the {name} PNG's header is damaged: {chunk!r}, {bits} bits, colour type {colour}")
+    _check_size(name, "PNG", width, height)
+    raw = height * (1 + (width * bits * _PNG_CHANNELS[colour] + 7) // 8)
+    if raw > _DEFLATE_RATIO * data.size:
+        raise FrameError(f"the {name} PNG says {width}x{height}, more than its {data.size} bytes can hold")
+    return (width, height), bits, _PNG_CHANNELS[colour]
+
+
+def _bare_png(data: Bytes, name: str) -> Bytes:
+    """The PNG's pixels alone: other chunks may hold gigabytes of text, or say that they do."""
+    at, kept = _PNG_FIRST_CHUNK_END, [data[:_PNG_FIRST_CHUNK_END]]
+    while at + _PNG_CHUNK.size <= data.size:
+        length, chunk = _PNG_CHUNK.unpack_from(data.data, at)
+        end = at + 12 + length
+        if chunk in _PNG_CHUNKS:
+            kept.append(data[at:end])
+        if chunk == b"IEND" and end <= data.size:
+            return np.concatenate(kept)
+        at = end
+    raise FrameError(f"the {name} PNG of {data.size} bytes is damaged or cut short: it has no end chunk")
+
+
+def _jpeg_size(data: Bytes) -> tuple[int, int]:
+    """Width and height, after a check of what follows them."""
+    at = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        if at + _JPEG_SEGMENT.size > data.size:
+            break
+        start, marker, length, _, height, width = _JPEG_SEGMENT.unpack_from(data.data, at)
+        if start == marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if start != 0xFF or marker < 0xC0 or 0xD0 <= marker <= 0xDA or length < 2:
+            break
+        if marker in _JPEG_FRAME_MARKERS:
+            _check_size("RGB", "JPEG", width, height)
+            _check_jpeg_scans(data, at + 2 + length, width, height)
+            return width, height
+        at += 2 + length
+    raise FrameError(f"the RGB JPEG of {data.size} bytes has no frame header where one must be, at byte {at}")
+
+
+def _check_jpeg_scans(data: Bytes, start: int, width: int, height: int) -> None:
+    if width * height > _JPEG_PIXELS_PER_BYTE * data.size:
+        raise FrameError(f"the RGB JPEG says {width}x{height}, more than its {data.size} bytes can hold")
+    scans = data[start:].tobytes()
+    # Older releases of OpenCV return a cut JPEG with its lower part grey or unset.
+    if b"\xff\xd9" not in scans:
+        raise FrameError(f"the RGB JPEG of {data.size} bytes is truncated: it has no end marker")
+    if scans.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise FrameError(f"the RGB JPEG has more than {_MAX_JPEG_SCANS} scans, which no camera needs")
+
+
+def _imdecode(data: Bytes, name: str, size: tuple[int, int], dtype: type) -> Array:
+    """The file's pixels as they are stored, of the type and size that its header announced."""
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.shape[1::-1] != size or pixels.dtype != dtype:
+        raise FrameError(f"the {name} image ({size[0]}x{size[1]}, {data.size} bytes) is damaged or cut short")
+    return pixels
+
+
+def _bytes_of(message: CompressedImageLike, name: str) -> Bytes:
+    if not len(message.data):
+        raise FrameError(f"the compressed {name} image ({_shown(message)}) has 0 bytes")
+    return np.frombuffer(message.data, np.uint8)
+
+
+def _check_size(name: str, kind: str, width: int, height: int) -> None:
+    most = MAX_RGB_PIXELS if name == "RGB" else MAX_DEPTH_PIXELS
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= most):
+        allowed = f"1 to {MAX_SIDE} a side, {most} pixels at most"
+        raise FrameError(f"the {name} {kind} says {width}x{height}, but must have {allowed}")
+
+
+def _wrong_start(name: str, wanted: str, data: Bytes, message: CompressedImageLike) -> str:
+    return f"the {name} data start with {data[:4].tobytes().hex()}, not as {wanted}; format {_shown(message)}"
+
+
+def _shown(message: CompressedImageLike) -> str:
+    """The format string, short enough for a log line."""
+    return repr(message.format[:60])

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transform from the depth camera into the RGB camera, from parameters or from TF, and when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.node import Node
+from rclpy.time import Time
+
+from depth_sr_ros.camera import PinholeCamera, transform_matrix
+from depth_sr_ros.errors import ConfigError, FrameError
+
+# rgb_frame, depth_frame -> 4x4 that maps points of the depth frame into the RGB frame, metres
+Extrinsics = Callable[[str, str], npt.NDArray[np.float64]]
+# Fields of view that differ by less come from rounding; an aligned depth image has the RGB's.
+FIELD_OF_VIEW_TOLERANCE = 0.03
+
+
+def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
+    """The source that `extrinsics.source` names; ConfigError on a bad transform and without tf2_ros."""
+    if values["extrinsics.source"] == "parameter":
+        matrix = transform_matrix(values["extrinsics.translation"], values["extrinsics.rotation"])
+        return lambda rgb_frame, depth_frame: matrix
+    try:
+        tf2_ros: Any = importlib.import_module("tf2_ros")
+    except ImportError as error:
+        package = os.path.expandvars("ros-$ROS_DISTRO-tf2-ros-py")
+        raise ConfigError(
+            f"register with extrinsics.source 'tf' needs tf2_ros, which cannot be imported ({error}): "
+            f"apt install {package}, or set extrinsics.source to 'parameter' and extrinsics.translation and "
+            "extrinsics.rotation to the transform"
+        ) from error
+    buffer = tf2_ros.Buffer()
+    listener = tf2_ros.TransformListener(buffer, node, spin_thread=False)
+
+    def look_up(rgb_frame: str, depth_frame: str) -> npt.NDArray[np.float64]:
+        try:
+            # Time 0: the latest, since the cameras are fixed to each other.
+            found = buffer.lookup_transform(rgb_frame, depth_frame, Time()).transform
+        except tf2_ros.TransformException as error:
+            raise FrameError(
+                f"no transform from {depth_frame!r} to {rgb_frame!r} on /tf_static: {error}; start the driver's "
+                "or robot_state_publisher's, or set extrinsics.source to 'parameter'"
+            ) from error
+        t, q = found.translation, found.rotation
+        return transform_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+
+    look_up.listener = listener  # type: ignore[attr-defined]  # it lives as long as this
+    return look_up
+
+
+def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:
+    """How the two images differ in view, in one sentence; empty where nothing says that they do.
+
+    Images and CameraInfos as messages, with headers; an info may be None.
+    """
+    rgb_frame, depth_frame = rgb.header.frame_id, depth.header.frame_id
+    if rgb_frame and depth_frame and rgb_frame != depth_frame:
+        return (
+            f"the depth image is in frame {depth_frame!r} and the RGB image in {rgb_frame!r}: they see "
+            "different views; have the driver align the depth, or set register to true"
+        )
+    if rgb_info is None or depth_info is None:
+        return ""
+    try:
+        cameras = [PinholeCamera.from_camera_info(info) for info in (rgb_info, depth_info)]
+    except FrameError:
+        return ""  # not calibrated: nothing is known
+    for axis in ("x", "y"):
+        wide, deep = (_field_of_view(camera, axis) for camera in cameras)
+        if abs(wide - deep) > FIELD_OF_VIEW_TOLERANCE * wide:
+            return (
+                f"the field of view in {axis} is {np.degrees(wide):.1f} degrees for RGB ({rgb_frame!r}) and "
+                f"{np.degrees(deep):.1f} for depth ({depth_frame!r}): they see different views; have the driver "
+                "align the depth, or set register to true"
+            )
+    return ""
+
+
+def _field_of_view(camera: PinholeCamera, axis: str) -> float:
+    size, focal = (camera.width, camera.fx) if axis == "x" else (camera.height, camera.fy)
+    return float(2 * np.arctan(size / (2 * focal)))
+
+
+class Registrar:
+    """Keeps the warp of the last pair of cameras; makes another when a CameraInfo or a size changes."""
+
+    def __init__(self, extrinsics: Extrinsics) -> None:
+        self._extrinsics = extrinsics
+        self._key: tuple[Any, ...] = ()
+        self._registration: Any = None
+
+    def __call__(
+        self,
+        engine: Any,
+        frames: tuple[str, str],
+        infos: tuple[Any, Any],
+        sizes: tuple[tuple[int, int], tuple[int, int]],
+    ) -> Any:
+        """The warp for one frame, each argument as (RGB's, depth's); sizes are (width, height).
+
+        Raises FrameError while a CameraInfo or the transform is missing.
+        """
+        for name, info in zip(("rgb", "depth"), infos, strict=True):
+            if info is None:
+                raise FrameError(
+                    f"register is true, but no message has come on {name}/camera_info; remap it, or set register to "
+                    "false"
+                )
+        rgb, depth = (
+            PinholeCamera.from_camera_info(info, size) for info, size in zip(infos, sizes, strict=True)
+        )
+        key = (rgb, depth, frames)
+        if key != self._key:
+            matrix = self._extrinsics(*frames)
+            self._registration = engine.make_registration(depth, rgb, matrix)
+            self._key = key
+        return self._registration

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes: depth and its CameraInfo, and the colour picture, cloud and timing that are asked for."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+
+from depth_sr_ros.camera import PinholeCamera, has_distortion, resized_camera_info
+from depth_sr_ros.colorize import colorize
+from depth_sr_ros.errors import FrameError
+from depth_sr_ros.image_codec import encode_depth, row_bytes
+from depth_sr_ros.point_cloud import IS_BIGENDIAN, POINT_FIELDS, POINT_STEP, PointCloudBuilder
+from depth_sr_ros.ros.endpoints import Endpoints
+from depth_sr_ros.ros.messages import image_message
+
+RCLError = rclpy_implementation.RCLError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answered frame. `rgb` is the picture it belongs to, `metres` float32 HxW, `info` the RGB's or None."""
+
+    header: Any
+    rgb: npt.NDArray[np.uint8]
+    channel_order: str
+    metres: npt.NDArray[np.float32]
+    info: CameraInfo | None
+    encoding: str
+    color_range: tuple[float, float] | None
+
+
+class Outputs:
+    """The publishers of a configured node; `publish` runs on the worker's thread.
+
+    Args:
+        report: told in one sentence of what could not be published.
+    """
+
+    def __init__(self, endpoints: Endpoints, report: Callable[[str], None]) -> None:
+        self._endpoints = endpoints
+        self._report = report
+        self._image = endpoints.publisher(Image, "~/depth/image")
+        self._info = endpoints.publisher(CameraInfo, "~/depth/camera_info")
+        self._color = endpoints.publisher(Image, "~/depth/color")
+        self._points = endpoints.publisher(PointCloud2, "~/points")
+        self._timing = endpoints.publisher(DiagnosticArray, "~/timing")
+        self._message = Image(is_bigendian=sys.byteorder == "big")
+        self._buffer: array | None = None
+        self._cloud = PointCloudBuilder()
+        fields = [PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in POINT_FIELDS]
+        self._cloud_message = PointCloud2(fields=fields, point_step=POINT_STEP, is_bigendian=IS_BIGENDIAN)
+
+    @property
+    def _all(self) -> tuple[Publisher, ...]:
+        return (self._image, self._info, self._color, self._points, self._timing)
+
+    def subscribers(self) -> int:
+        """How many subscriptions there are to all outputs together."""
+        return sum(publisher.get_subscription_count() for publisher in self._all)
+
+    def destroy(self) -> None:
+        """Withdraw all outputs."""
+        self._endpoints.destroy(self._all)
+
+    def publish_depth(self, result: Result) -> bool:
+        """Publish depth and CameraInfo; False where the middleware refused the image."""
+        height, width = result.metres.shape
+        out = self._message
+        self._buffer = encode_depth(result.metres, result.encoding, self._buffer)
+        out.header = result.header
+        out.height, out.width = height, width
+        out.encoding, out.step = result.encoding, row_bytes(result.encoding, width)
+        out.data = self._buffer
+        if not self._try(self._image, out):
+            return False
+        if result.info is not None:
+            info = resized_camera_info(result.info, result.rgb.shape[1::-1], (width, height))
+            info.header = result.header
+            self._try(self._info, info)
+        return True
+
+    def publish_views(self, result: Result) -> None:
+        """Publish the colour picture and the cloud, where somebody listens."""
+        if self._color.get_subscription_count():
+            low, high = result.color_range or (None, None)
+            picture = colorize(result.metres, low, high)
+            self._try(self._color, image_message(picture, "rgb8", result.header))
+        if self._points.get_subscription_count():
+            self._publish_points(result)
+
+    def publish_timing(self, header: Any, spans_ms: Mapping[str, float]) -> None:
+        """Publish the milliseconds of each stage of one frame, where somebody listens."""
+        if self._timing.get_subscription_count():
+            values = [KeyValue(key=f"{name}_ms", value=f"{span:.3f}") for name, span in spans_ms.items()]
+            status = DiagnosticStatus(level=DiagnosticStatus.OK, name="timing", values=values)
+            self._try(self._timing, DiagnosticArray(header=header, status=[status]))
+
+    def _publish_points(self, result: Result) -> None:
+        if result.info is None:
+            self._report("~/points is asked for, but no message has come on rgb/camera_info; remap it")
+            return
+        if has_distortion(result.info):
+            self._report(
+                "~/points is asked for, but the RGB camera's distortion is not zero: the points are off towards "
+                "the corners; feed rectified images"
+            )
+        height, width = result.metres.shape
+        try:
+            camera = PinholeCamera.from_camera_info(result.info, result.rgb.shape[1::-1]).resized(width, height)
+            data = self._cloud(result.metres, camera, result.rgb, result.channel_order)
+        except FrameError as error:
+            self._report(f"~/points cannot be made: {error}")
+            return
+        out = self._cloud_message
+        out.header = result.header
+        out.height, out.width, out.row_step = height, width, width * POINT_STEP
+        out.data = data
+        self._try(self._points, out)
+
+    def _try(self, publisher: Publisher, message: Any) -> bool:
+        try:
+            publisher.publish(message)
+        except RCLError as error:  # under a flood the middleware refuses a message now and then
+            self._report(f"publishing on {publisher.topic_name} failed: {error}")
+            return False
+        return True

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lives from configure to cleanup: synchronizer, mailbox, worker, and the counters of all of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rclpy.clock import Clock
+from sensor_msgs.msg import CameraInfo
+
+from depth_sr_ros.camera import output_size
+from depth_sr_ros.mailbox import Mailbox
+from depth_sr_ros.pairing import Pair
+from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
+from depth_sr_ros.ros.extrinsics import Registrar, view_mismatch
+from depth_sr_ros.ros.messages import to_nanoseconds
+from depth_sr_ros.ros.outputs import Outputs, Result
+from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
+from depth_sr_ros.stats import Rate, Window
+from depth_sr_ros.worker import EngineWorker
+
+# (rgb, depth, channel_order=, ...) -> metres, as depth_sr_ros.engine.DepthSuperResolver
+Engine = Any
+STAGES = ("wait", "decode", "network", "publish")
+
+
+class _Job(NamedTuple):
+    pair: Pair
+    complete: float  # steady seconds at which the pair was complete
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """The dynamic parameters that a frame is made with; replaced as a whole, so a frame sees one set."""
+
+    encoding: str
+    max_side: int
+    max_fill_distance: int | None
+    color_range: tuple[float, float] | None
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> FrameSettings:
+        """From the table's values."""
+        low, high = values["color.min"], values["color.max"]
+        return cls(
+            encoding=values["output.encoding"],
+            max_side=values["output.max_side"],
+            max_fill_distance=values["output.max_fill_distance"] if values["output.unknown"] == "nan" else None,
+            color_range=(low, high) if high > low else None,
+        )
+
+
+class Pipeline:
+    """Takes messages from the executor's thread, answers pairs on the worker's.
+
+    Args:
+        values: the parameters; `apply` brings later changes of dynamic ones.
+        make_engine: makes the engine, warm-up included, on the worker's thread.
+        registrar: warps depth into the RGB's view; None leaves it as it is.
+        report: told in one sentence of what went wrong with a frame.
+        on_failure: told of the exception that ended the worker, on its thread.
+        clock: the node's, for the age of a frame; may be simulated. Latencies are by the steady clock.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        make_engine: Callable[[], Engine],
+        outputs: Outputs,
+        registrar: Registrar | None,
+        report: Callable[[str], None],
+        on_failure: Callable[[Exception], None],
+        clock: Clock,
+    ) -> None:
+        self._outputs, self._registrar, self._clock = outputs, registrar, clock
+        self._report = report
+        self._mailbox: Mailbox[_Job] = Mailbox()
+        self._worker: EngineWorker[Engine, _Job] = EngineWorker(
+            make_engine,
+            self._mailbox,
+            self._super_resolve,
+            lambda error: report(f"bad frame: {error}"),
+            on_failure,
+        )
+        self._rgb, self._depth = InputFilter(), InputFilter()
+        self._synchronizer = make_synchronizer(
+            values["sync.policy"],
+            self._rgb,
+            self._depth,
+            self._put,
+            key=values["sync.key"],
+            slop=values["sync.slop"],
+            queue_size=values["sync.queue_size"],
+            max_wait=values["sync.max_wait"],
+        )
+        self._settings = FrameSettings.from_values(values)
+        self._infos: dict[str, CameraInfo | None] = {"rgb": None, "depth": None}
+        self._rates = {name: Rate() for name in ("rgb", "depth", "output")}
+        self._times = {name: Window() for name in ("latency", *STAGES, "age")}
+        self._offsets = Window()
+        self._published = self._publish_errors = self._prepared_sizes = 0
+        self._known_sizes = {(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))}
+        self._last_seen: dict[str, float] = {}
+        self._stamp_lag: dict[str, float] = {}
+        self._views: tuple[Any, ...] = ()
+        self._mismatch = ""
+        # Between the synchronizer's counter of a pair and the mailbox's: a snapshot sees both or neither.
+        self._lock = threading.Lock()
+
+    # Executor thread.
+
+    def start(self) -> None:
+        """Make the engine; blocks until it is ready. Raises what making it raised."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Take no further message, end the worker and wait for it; safe to call again."""
+        self._synchronizer.close()
+        self._worker.stop()
+
+    def open(self) -> None:
+        """Begin to count silence: the inputs are subscribed now."""
+        now = time.monotonic()
+        self._last_seen = {"rgb": now, "depth": now}
+
+    def clear(self) -> None:
+        """Drop what waits, and wait for the frame under way: nothing is published after this returns."""
+        self._synchronizer.clear()
+        self._mailbox.clear()
+        self._worker.wait_idle()
+        self._last_seen = {}
+
+    def apply(self, values: dict[str, Any]) -> None:
+        """Take over the dynamic parameters; they act on the next frame."""
+        self._settings = FrameSettings.from_values(values)
+        self._synchronizer.set_limits(values["sync.slop"], values["sync.max_wait"])
+
+    def push_rgb(self, message: Any) -> None:
+        """An RGB image, of any type that the inputs deliver."""
+        self._seen("rgb", message)
+        with self._lock:
+            self._rgb.signalMessage(message)
+
+    def push_depth(self, message: Any) -> None:
+        """A depth image."""
+        self._seen("depth", message)
+        with self._lock:
+            self._depth.signalMessage(message)
+
+    def push_info(self, name: str, message: CameraInfo) -> None:
+        """The CameraInfo of `rgb` or `depth`."""
+        self._infos[name] = message
+
+    def poll(self) -> None:
+        """Let go of what has waited long enough."""
+        with self._lock:
+            self._synchronizer.poll()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the worker has ended by an exception: only another configure helps."""
+        return bool(self._worker.counts().failed)
+
+    def _seen(self, name: str, message: Any) -> None:
+        now = time.monotonic()
+        self._rates[name].tick(now)
+        self._last_seen[name] = now
+        self._stamp_lag[name] = now - to_nanoseconds(message.header.stamp) / 1e9
+
+    def _put(self, pairs: list[Pair]) -> None:
+        now = time.monotonic()
+        for pair in pairs:
+            self._offsets.add((pair.rgb_stamp - pair.depth_stamp) / 1e6)
+            self._mailbox.put(_Job(pair, now))
+
+    # Worker thread.
+
+    def _super_resolve(self, engine: Engine, job: _Job) -> None:
+        taken, settings = time.monotonic(), self._settings
+        rgb_message, depth_message = job.pair.rgb, job.pair.depth
+        rgb_info, depth_info = self._infos["rgb"], self._infos["depth"]
+        self._check_views(rgb_message, depth_message, rgb_info, depth_info)
+        rgb, order = decode_rgb(rgb_message)
+        depth, unit = decode_depth(depth_message)
+        sizes = (rgb.shape[1::-1], depth.shape[1::-1])
+        options: dict[str, Any] = {"max_fill_distance": settings.max_fill_distance}
+        if settings.max_side:
+            options["output_size"] = output_size(*sizes[0], settings.max_side)
+        if self._registrar is not None:
+            frames = (rgb_message.header.frame_id, depth_message.header.frame_id)
+            options["registration"] = self._registrar(engine, frames, (rgb_info, depth_info), sizes)
+        self._note_sizes(sizes)
+        decoded = time.monotonic()
+        metres = engine(rgb, depth, channel_order=order, depth_unit_m=unit, **options)
+        inferred = time.monotonic()
+        result = Result(
+            rgb_message.header, rgb, order, metres, rgb_info, settings.encoding, settings.color_range
+        )
+        if self._outputs.publish_depth(result):
+            self._published += 1
+            self._rates["output"].tick()
+        else:
+            self._publish_errors += 1
+        self._note_times((job.complete, taken, decoded, inferred, time.monotonic()), rgb_message.header)
+        # Last: whoever looks at pictures can wait for whoever drives by the depth.
+        self._outputs.publish_views(result)
+
+    def _note_times(self, marks: tuple[float, ...], header: Any) -> None:
+        spans = {"latency": marks[-1] - marks[0]}
+        spans |= {name: end - start for name, (start, end) in zip(STAGES, itertools.pairwise(marks), strict=True)}
+        # By the ROS clock, which is the bag's with use_sim_time.
+        spans["age"] = (self._clock.now().nanoseconds - to_nanoseconds(header.stamp)) / 1e9
+        milliseconds = {name: span * 1e3 for name, span in spans.items()}
+        for name, value in milliseconds.items():
+            self._times[name].add(value)
+        self._outputs.publish_timing(header, milliseconds)
+
+    def _note_sizes(self, sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+        if sizes not in self._known_sizes and len(self._known_sizes) < 1000:
+            self._known_sizes.add(sizes)
+            self._prepared_sizes += 1
+            (width, height), (depth_width, depth_height) = sizes
+            self._report(
+                f"preparing for RGB {width}x{height} and depth {depth_width}x{depth_height}: this frame is slower; "
+                "set warmup.rgb_size and warmup.depth_size to have it done at the start"
+            )
+
+    def _check_views(self, *messages: Any) -> None:
+        """Compare the two views when a frame_id or a CameraInfo has changed, not for every frame."""
+        rgb, depth, rgb_info, depth_info = messages
+        key = (
+            rgb.header.frame_id,
+            depth.header.frame_id,
+            *((tuple(info.k), info.width, info.height) if info else None for info in (rgb_info, depth_info)),
+        )
+        if key == self._views:
+            return
+        self._views = key
+        self._mismatch = "" if self._registrar is not None else view_mismatch(*messages)
+        if self._mismatch:
+            self._report(self._mismatch)
+
+    # Any thread.
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters, rates (Hz), times (ms), flat. At every moment, on any thread:
+
+        received = paired + unpaired + evicted + queued for each stream, and
+        pairs = overwritten + waiting + processing + published + publish_errors + bad + failed.
+        """
+        # What the worker ends between these lines is still among the taken: it counts as processing.
+        publish_errors, published, worker = self._publish_errors, self._published, self._worker.counts()
+        with self._lock:
+            mailbox, pairing = self._mailbox.counts(), self._synchronizer.counts()
+        out: dict[str, Any] = {}
+        for name, stream in (("rgb", pairing.rgb), ("depth", pairing.depth)):
+            out |= {f"{name}_{key}": value for key, value in stream._asdict().items()}
+        ended = published + publish_errors + worker.bad + worker.failed
+        out |= {"pairs": pairing.pairs, "reused": pairing.reused, "resets": pairing.resets}
+        out |= {"overwritten": mailbox.overwritten, "waiting": mailbox.waiting}
+        out |= {"processing": mailbox.taken - ended, "published": published, "publish_errors": publish_errors}
+        out |= {"bad": worker.bad, "failed": worker.failed, "prepared_sizes": self._prepared_sizes}
+        out |= {f"{name}_hz": rate.hz() for name, rate in self._rates.items()}
+        for name, window in self._times.items():
+            times = window.percentiles()
+            out |= {f"{name}_p50_ms": times.p50, f"{name}_p95_ms": times.p95, f"{name}_max_ms": times.max}
+        now = time.monotonic()
+        silent = {name: now - self._last_seen.get(name, now) for name in ("rgb", "depth")}
+        out |= {f"{name}_silent_s": seconds for name, seconds in silent.items()}
+        lags = self._stamp_lag
+        out |= {"sync_offset_p50_ms": self._offsets.percentiles().p50}
+        out |= {"stamp_skew_s": lags["rgb"] - lags["depth"] if len(lags) == 2 else 0.0}
+        return out | {"view_mismatch": self._mismatch}
+
+
+def load_engine(values: dict[str, Any]) -> Engine:
+    """The engine that the parameters ask for, warmed up; raises ConfigError or CheckpointError."""
+    from depth_sr_ros.engine import DepthSuperResolver  # torch takes seconds: not before parameters are good
+
+    # One core is left to the threads of DDS and to the callbacks.
+    threads = values["engine.threads"] or max(1, len(os.sched_getaffinity(0)) - 1)
+    engine = DepthSuperResolver(
+        values["checkpoint"] or None,
+        variant=values["variant"],
+        device=values["device"],
+        threads=threads,
+        guide_path=values["guide.path"] or None,
+        precision=values["engine.precision"],
+    )
+    engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
+    return engine
+
+
