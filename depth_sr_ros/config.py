@@ -85,11 +85,6 @@ class ModelConfig:
         """Input channels of the relative-depth path: RGB, and D_rel where there is a foundation model."""
         return 3 if self.guide == "none" else 4
 
-    @property
-    def padding_multiple(self) -> int:
-        """Image sides are padded to a multiple of this (unshuffle x 2^levels)."""
-        return self.unshuffle * 16
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_dict` reads it back."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

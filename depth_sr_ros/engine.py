@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 # (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
 Registration = Callable[[Tensor], Tensor]
 MIN_RGB_SIDE = 32
+TRIALS = 3  # of each precision; the fastest counts
 MIN_DEPTH_SIDE = 2
 
 
@@ -43,8 +45,8 @@ class DepthSuperResolver:
     Parameters: `checkpoint`, a .safetensors file (default: the weights that ship for `variant`); `device`,
     "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; `threads`, torch's CPU threads, which are the
     whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
-    model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA,
-    bfloat16 on a CPU that multiplies in it, else float32), "float32", "bfloat16" or "float16".
+    model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA; on a
+    CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16".
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
     """
@@ -65,14 +67,13 @@ class DepthSuperResolver:
             torch.set_num_threads(threads)
         self._device = _resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
-        if precision == "auto":
-            precision = _best_precision(self._device)
+        self._candidates = _candidates(self._device) if precision == "auto" else (precision,)
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
         guide = DepthAnythingGuide.from_folder(guide_path) if guide_path is not None else None
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
         if guide is not None and header.model.guide == "none":
             raise ConfigError(f"variant {variant!r} takes no guide; remove guide_path or choose 'fast'")
-        self._precision = self.precision = precision
+        self.precision = self._candidates[0]
         self.device = str(self._device)
         self.info: dict[str, Any] = {
             "variant": header.variant,
@@ -82,11 +83,15 @@ class DepthSuperResolver:
             "training": dict(header.training),
             "metrics": dict(header.metrics),
         }
+
+    @property
+    def description(self) -> str:
+        """The network, where and how it runs, in one line."""
         parameters = sum(p.numel() for p in self._model.parameters())
-        guided = "with Depth Anything" if guide is not None else "without a foundation model"
-        self.description = (
-            f"{header.variant} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
-            f"{precision}, weights {self.info['hash']}"
+        guided = "with Depth Anything" if self._model.guide is not None else "without a foundation model"
+        return (
+            f"{self.info['variant']} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
+            f"{self.precision}, weights {self.info['hash']}"
         )
 
     def __call__(
@@ -132,11 +137,23 @@ class DepthSuperResolver:
         return DepthRegistration(depth_camera, rgb_camera, rgb_from_depth, self._device)
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
-        """Run twice on (width, height) sizes, so that the first real frame does not pay for preparations."""
+        """Run on (width, height) sizes, so that the first real frame does not pay for preparations.
+
+        Where `precision` is "auto" and the device has several, the fastest on these sizes is taken.
+        """
         rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
         depth = np.ones((depth_size[1], depth_size[0]), np.float32)
-        for _ in range(2):
+        seconds = {}
+        for self.precision in self._candidates:
             self(rgb, depth)
+            seconds[self.precision] = min(self._timed(rgb, depth) for _ in range(TRIALS))
+        self.precision = min(seconds, key=lambda name: seconds[name])
+        self._candidates = (self.precision,)
+
+    def _timed(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
+        start = time.perf_counter()
+        self(rgb, depth)  # its result is on the host: nothing is still under way
+        return time.perf_counter() - start
 
     def _upload_rgb(self, rgb: npt.NDArray[np.uint8], channel_order: str) -> Tensor:
         """uint8 (1, 3, H, W) on the device; the colour order is changed there."""
@@ -148,9 +165,9 @@ class DepthSuperResolver:
         return image[:, :3] if order == (0, 1, 2) else image[:, order]
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._precision == "float32":
+        if self.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self._device.type, PRECISIONS[self._precision])
+        return torch.autocast(self._device.type, PRECISIONS[self.precision])
 
 
 def without_far_pixels(depth: Tensor, lr: Tensor, distance: int) -> Tensor:
@@ -174,16 +191,17 @@ def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
-def _best_precision(device: torch.device) -> str:
-    """The fastest precision whose error is below the sensor's; see docs/evaluation.md for what it costs."""
+def _candidates(device: torch.device) -> tuple[str, ...]:
+    """Precisions worth a trial, the safe one first; docs/evaluation.md says what the others cost."""
     if device.type == "cuda":
-        return "float16"
+        return ("float16",)
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return "float32"
-    # AVX-512 and AMX on x86-64, and the Arm extension. Elsewhere bfloat16 is emulated, and slower.
-    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+        return ("float32",)
+    # AVX-512 and AMX on x86-64, and the Arm extension. Elsewhere bfloat16 is emulated, and slower; with them
+    # it is faster on some processors and slower on others.
+    return ("float32", "bfloat16") if flags & {"avx512_bf16", "amx_bf16", "bf16"} else ("float32",)
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.errors import CheckpointError, ConfigError, FrameError
 
 RNG = np.random.default_rng(0)
@@ -132,12 +133,53 @@ def test_bfloat16_stays_near_float32(engine: DepthSuperResolver) -> None:
     assert np.abs(half(RGB, DEPTH) - engine(RGB, DEPTH)).mean() < 0.02
 
 
-def test_auto_takes_half_precision_only_where_the_processor_has_it() -> None:
+def test_auto_is_float32_until_a_warm_up_and_then_the_faster_of_what_the_processor_has() -> None:
     flags = set(Path("/proc/cpuinfo").read_text().split())
+    resolver = DepthSuperResolver(device="cpu")
+    assert resolver.precision == "float32" and ", float32," in resolver.description
+    resolver.warm_up((96, 64), (24, 16))
     native = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
-    description = DepthSuperResolver(device="cpu").description
-    assert ("bfloat16" in description, "float32" in description) == (native, not native)
+    assert resolver.precision in (("float32", "bfloat16") if native else ("float32",))
+    assert f", {resolver.precision}," in resolver.description
 
+
+def test_a_given_precision_is_kept_by_the_warm_up() -> None:
+    resolver = DepthSuperResolver(device="cpu", precision="bfloat16")
+    resolver.warm_up((96, 64), (24, 16))
+    assert resolver.precision == "bfloat16"
+
+
+def test_pixels_far_from_every_measurement_come_back_nan_and_no_others() -> None:
+    resolver = DepthSuperResolver(device="cpu")
+    depth = np.full((24, 32), np.nan, np.float32)
+    depth[10, 5] = 2.0
+    out = resolver(np.zeros((96, 128, 3), np.uint8), depth, max_fill_distance=3)
+    known = np.zeros((24, 32), bool)
+    known[7:14, 2:9] = True
+    np.testing.assert_array_equal(np.isfinite(out), known.repeat(4, 0).repeat(4, 1))
+    assert np.isfinite(resolver(np.zeros((96, 128, 3), np.uint8), depth)).all()
+
+
+def test_a_smaller_output_has_its_size_and_nearly_the_depth_of_the_large_one() -> None:
+    resolver = DepthSuperResolver(device="cpu")
+    rgb = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    depth = np.full((24, 32), 3.0, np.float32)
+    small = resolver(rgb, depth, output_size=(64, 48))
+    assert small.shape == (48, 64) and small.dtype == np.float32
+    np.testing.assert_allclose(small, resolver(rgb, depth)[::2, ::2], rtol=0.05)
+
+
+def test_a_registration_is_applied_before_the_network() -> None:
+    resolver = DepthSuperResolver(device="cpu")
+    camera = PinholeCamera(32, 24, 30.0, 30.0, 15.5, 11.5)
+    shift = np.eye(4)
+    shift[2, 3] = 0.5  # the depth camera stands half a metre before the RGB camera
+    warp = resolver.make_registration(camera, camera.resized(128, 96), shift)
+    out = resolver(
+        np.zeros((96, 128, 3), np.uint8), np.full((24, 32), 2.0, np.float32), registration=warp
+    )
+    np.testing.assert_allclose(np.median(out), 2.5, rtol=0.02)
+    np.testing.assert_allclose(out, 2.5, rtol=0.15)  # an untextured black image says little at the borders
 
 def test_weights_denoise_a_slanted_plane(engine: DepthSuperResolver) -> None:
     """The network must beat its own start, the bilinear picture, by half where that is easiest."""

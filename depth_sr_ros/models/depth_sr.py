@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
-from depth_sr_ros.models.fusion_unet import FusionUNet, pad_to_multiple
+from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
 from depth_sr_ros.models.kernel_head import KernelHead
 from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
@@ -45,33 +45,29 @@ class DepthSRNet(nn.Module):
         self.kernel_head = KernelHead(config.channels[0], config.unshuffle) if kernel else None
 
     def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
-        """rgb (B, 3, H, W) float in [0, 1]; depth_lr (B, 1, h, w) float32 metres, invalid NaN / <= 0 / inf.
+        """rgb (B, 3, H, W) float in [0, 1] or uint8; depth_lr (B, 1, h, w) float32 metres, invalid NaN / <= 0 / inf.
 
         relative_depth (B, 1, H, W): larger = nearer, any affine scale; replaces the guide's own answer.
         """
         if relative_depth is None and self.guide is not None:
-            relative_depth = self.guide(rgb)
+            relative_depth = self.guide(rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb)
         size = rgb.shape[-2:]
         valid = valid_mask(depth_lr)
         filled = fill_holes(depth_lr, valid)
         normalizer = DepthNormalizer.from_frame(filled, self.config)
         # Interpolated in metres, as a depth image would be, then brought to the network's unit.
         base = normalizer.normalize(F.interpolate(filled, size, mode="bilinear", align_corners=False))
-        residual, features = self.unet(
-            self._rel_input(rgb, relative_depth), self._lr_input(base, filled, valid, normalizer)
-        )
-        return DepthPrediction(self._answer(rgb, base, residual, features, normalizer.correction), normalizer)
-
-    def _answer(self, rgb: Tensor, base: Tensor, residual: Tensor, features: Tensor, unit: float) -> Tensor:
-        """The corrected base, (B, 1, H, W); residual and features come in cells of unshuffle^2 pixels."""
-        height, width = base.shape[-2:]
-        multiple, unshuffle = self.config.padding_multiple, self.config.unshuffle
+        pixels = self.unet.cells(rgb)
+        rel = self._rel_cells(pixels, relative_depth)
+        lr = self.unet.cells(self._lr_input(base, filled, valid, normalizer))
+        residual, features = self.unet(rel, lr, size)
         # float32 from here on: bf16 costs 7e-3 on a unit range.
         with torch.autocast(base.device.type, enabled=False):
-            depth = F.pixel_unshuffle(pad_to_multiple(base, multiple), unshuffle) + unit * residual
+            depth = self.unet.cells(base) + normalizer.correction * residual
             if self.kernel_head is not None:
-                depth = self.kernel_head(features.float(), pad_to_multiple(rgb, multiple), depth, unit)
-            return F.pixel_shuffle(depth, unshuffle)[..., :height, :width]
+                depth = self.kernel_head(features.float(), pixels.float(), depth, normalizer.correction)
+            depth = F.pixel_shuffle(depth, self.config.unshuffle)[..., : size[0], : size[1]]
+        return DepthPrediction(depth, normalizer)
 
     def _lr_input(self, base: Tensor, filled: Tensor, valid: Tensor, normalizer: DepthNormalizer) -> Tensor:
         """[D_LR, its local detail in units of a correction, validity] at image size, (B, 3, H, W)."""
@@ -84,12 +80,13 @@ class DepthSRNet(nn.Module):
         seen = base.clamp(0, 1) if self.config.normalization == "fixed" else base
         return torch.cat([seen, detail, mask], 1)
 
-    def _rel_input(self, rgb: Tensor, relative_depth: Tensor | None) -> Tensor:
+    def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:
+        """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""
         if self.config.guide == "none":
-            return rgb
+            return pixels
         if relative_depth is None:
-            return torch.cat([torch.zeros_like(rgb[:, :1]), rgb], 1)
-        return torch.cat([normalize_guide(relative_depth).to(rgb.dtype), rgb], 1)
+            return torch.cat([torch.zeros_like(pixels[:, : pixels.shape[1] // 3]), pixels], 1)
+        return torch.cat([self.unet.cells(normalize_guide(relative_depth).to(pixels.dtype)), pixels], 1)
 
     @torch.inference_mode()
     def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
@@ -97,6 +94,6 @@ class DepthSRNet(nn.Module):
 
         A sample without any valid LR pixel comes back all NaN: there is no scale to answer with.
         """
-        depth = self(rgb.float() / 255, depth_lr.float(), relative_depth).depth
+        depth = self(rgb, depth_lr.float(), relative_depth).depth
         known = valid_mask(depth_lr).flatten(1).any(dim=1).view(-1, 1, 1, 1)
         return torch.where(known, depth, torch.nan)

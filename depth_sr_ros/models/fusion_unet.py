@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.models.adain import fuse
-from depth_sr_ros.models.nafnet import NAFStage, downsample, upsample
+from depth_sr_ros.models.nafnet import NAFStage, downsample, to_cells, upsample
 
 LR_CHANNELS = 3  # upsampled LR depth, its local detail, its validity mask
+LEVELS_MULTIPLE = 16  # of cells: four times halved
 
 
 class Encoder(nn.Module):
@@ -59,13 +60,16 @@ class FusionUNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, rel: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """rel (B, 3 or 4, H, W), lr (B, 3, H, W) -> residual (B, s^2, h, w) as subpixels, features (B, C, h, w)."""
-        height, width = rel.shape[-2:]
+    def forward(self, rel: Tensor, lr: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Cells (see `cells`) of [D_rel, I] and of [D_LR, detail, mask]; `size` is the image's (H, W).
+
+        Returns the residual (B, s^2, h, w), subpixels of cells, float32, and the features (B, C, h, w) behind
+        it.
+        """
         unshuffle = self.config.unshuffle
-        sizes = [(-(-height // s), -(-width // s)) for s in (unshuffle << i for i in range(5))]
-        rel_features = self.rel_encoder(self._cells(rel), sizes)
-        lr_features = self.lr_encoder(self._cells(lr), sizes)
+        sizes = [(-(-size[0] // s), -(-size[1] // s)) for s in (unshuffle << i for i in range(5))]
+        rel_features = self.rel_encoder(rel, sizes)
+        lr_features = self.lr_encoder(lr, sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)
         x = self.middle(x, sizes[4])
         for level in reversed(range(4)):
@@ -78,13 +82,21 @@ class FusionUNet(nn.Module):
     def _fused(self, rel: list[Tensor], lr: list[Tensor], sizes: list[tuple[int, int]], level: int) -> Tensor:
         return fuse(rel[level], lr[level], sizes[level], self.config.fusion) + lr[level]
 
-    def _cells(self, x: Tensor) -> Tensor:
-        x = F.pixel_unshuffle(pad_to_multiple(x, self.config.padding_multiple), self.config.unshuffle)
-        # channels_last: the 1x1 convolutions and the layer norms read it without a transposition.
-        return x.contiguous(memory_format=torch.channels_last)
+    def cells(self, x: Tensor) -> Tensor:
+        """An image (B, C, H, W), its pixels as channels of cells: (B, C s^2, h, w), padded, channels_last.
+
+        uint8 becomes float32 of a 255th here, after the copy into cells: a quarter of the bytes.
+        """
+        x = to_cells(pad_to_multiple(x, self.config.unshuffle), self.config.unshuffle)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        return pad_to_multiple(x, LEVELS_MULTIPLE)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column of x (B, C, H, W) until both sides are multiples of `multiple`."""
-    pad = (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)
-    return F.pad(x, pad, mode="replicate") if any(pad) else x
+    """Repeat the last row and column of x (B, C, H, W), of any type, until both sides are multiples."""
+    for axis in (-2, -1):
+        missing = -x.shape[axis] % multiple
+        if missing:
+            last = x.narrow(axis, x.shape[axis] - 1, 1)
+            x = torch.cat([x, last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))], axis)
+    return x

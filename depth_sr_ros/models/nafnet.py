@@ -47,12 +47,23 @@ class Pointwise(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if ONEDNN and x.is_cpu and x.dtype == torch.float32 and _plain_inference():
-            # oneDNN's kernel takes the bias along; on one thread torch's own dispatch chooses BLAS and a
-            # second pass for it, which is slower.
-            weight = self.weight[:, :, None, None]
-            return torch.ops.aten.mkldnn_convolution(x, weight, self.bias, [0, 0], [1, 1], [1, 1], 1)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`Pointwise` with the weight (C', C) and bias (C',) given."""
+    if ONEDNN and x.is_cpu and x.dtype == torch.float32 and _plain_inference():
+        # oneDNN's kernel takes the bias along; on one thread torch's own dispatch chooses BLAS and a
+        # second pass for it, which is slower.
+        return torch.ops.aten.mkldnn_convolution(x, weight[:, :, None, None], bias, [0, 0], [1, 1], [1, 1], 1)
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def to_cells(x: Tensor, side: int) -> Tensor:
+    """F.pixel_unshuffle in channels_last memory, by one copy: (B, C, H, W) -> (B, C side^2, H/side, W/side)."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(batch, height // side, width // side, -1).permute(0, 3, 1, 2)
 
 
 def simple_gate(x: Tensor) -> Tensor:
