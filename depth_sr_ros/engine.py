@@ -144,9 +144,10 @@ class DepthSuperResolver:
         rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
         depth = np.ones((depth_size[1], depth_size[0]), np.float32)
         seconds = {}
-        for self.precision in self._candidates:
+        for precision in self._candidates:
+            self.precision = precision
             self(rgb, depth)
-            seconds[self.precision] = min(self._timed(rgb, depth) for _ in range(TRIALS))
+            seconds[precision] = min(self._timed(rgb, depth) for _ in range(TRIALS))
         self.precision = min(seconds, key=lambda name: seconds[name])
         self._candidates = (self.precision,)
 
@@ -184,7 +185,7 @@ def without_far_pixels(depth: Tensor, lr: Tensor, distance: int) -> Tensor:
 
 
 def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (1, 3, H, W) resized to (width, height), each output pixel a weighted mean of its surroundings."""
+    """uint8 (1, 3, H, W) resized to (width, height), each pixel a weighted mean of its surroundings."""
     # On a CPU torch has a fast path for uint8; CUDA has none.
     source = image if image.device.type == "cpu" else image.float()
     out = F.interpolate(source, size[::-1], mode="bilinear", align_corners=False, antialias=True)

@@ -65,7 +65,9 @@ class Spec:
         if isinstance(self.default, float) and type(value) is int:
             value = float(value)  # YAML reads 1 as a whole number
         if type(value) is not type(self.default):
-            kind = {"text": "text", "true or false": "true or false"}.get(self.type_name, f"a {self.type_name}")
+            kind = {"text": "text", "true or false": "true or false"}.get(
+                self.type_name, f"a {self.type_name}"
+            )
             raise ConfigError(f"parameter {self.name} is {value!r}, but must be {kind}")
         if self.choices:
             check_choice(f"parameter {self.name}", value, self.choices)
@@ -95,10 +97,13 @@ class Spec:
 
 TABLE: tuple[Spec, ...] = (
     Spec("autostart", True, "Configure and activate at the start; false: a lifecycle manager does it"),
+    Spec("lazy", True, "Unsubscribe and compute nothing while nobody listens to an output", dynamic=True),
     Spec(
-        "lazy", True, "Unsubscribe and compute nothing while nobody listens to an output", dynamic=True
+        "variant",
+        "edge",
+        "The network: edge runs on a CPU, fast and challenge want a GPU",
+        choices=(*VARIANTS,),
     ),
-    Spec("variant", "edge", "The network: edge runs on a CPU, fast and challenge want a GPU", choices=(*VARIANTS,)),
     Spec("checkpoint", "", "Weights (.safetensors); empty: those that ship with the package for the variant"),
     Spec("guide.path", "", "Folder of the Depth Anything weights, which fast and challenge need"),
     Spec("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N"),
@@ -109,8 +114,16 @@ TABLE: tuple[Spec, ...] = (
         choices=PRECISIONS,
     ),
     Spec("engine.threads", 0, "CPU threads of the network; 0: all cores but one, which DDS needs", 0, 256),
-    Spec("warmup.rgb_size", [640, 480], "Width and height of the RGB image that the start prepares for", 32, 16384),
-    Spec("warmup.depth_size", [160, 120], "Width and height of the depth image that it prepares for", 1, 16384),
+    Spec(
+        "warmup.rgb_size",
+        [640, 480],
+        "Width and height of the RGB image that the start prepares for",
+        32,
+        16384,
+    ),
+    Spec(
+        "warmup.depth_size", [160, 120], "Width and height of the depth image that it prepares for", 1, 16384
+    ),
     Spec(
         "input.rgb_transport",
         "raw",
@@ -120,8 +133,8 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "input.depth_transport",
         "raw",
-        "raw: depth/image; compressedDepth: PNG or RVL on depth/image/compressedDepth; compressed: 16-bit PNG on "
-        "depth/image/compressed",
+        "raw: depth/image; compressedDepth: PNG or RVL on depth/image/compressedDepth; compressed: 16-bit "
+        "PNG on depth/image/compressed",
         choices=DEPTH_TRANSPORTS,
     ),
     Spec(
@@ -130,7 +143,12 @@ TABLE: tuple[Spec, ...] = (
         "How RGB and depth are paired; approximate and exact are message_filters', where it is installed",
         choices=POLICIES,
     ),
-    Spec("sync.key", "depth", "The stream that sets the output rate; rgb re-uses the latest depth", choices=KEYS),
+    Spec(
+        "sync.key",
+        "depth",
+        "The stream that sets the output rate; rgb re-uses the latest depth",
+        choices=KEYS,
+    ),
     Spec(
         "sync.slop",
         -1.0,
@@ -148,7 +166,11 @@ TABLE: tuple[Spec, ...] = (
         60,
         dynamic=True,
     ),
-    Spec("register", False, "Warp the depth into the RGB camera's view; needs both CameraInfos and the transform"),
+    Spec(
+        "register",
+        False,
+        "Warp the depth into the RGB camera's view; needs both CameraInfos and the transform",
+    ),
     Spec(
         "extrinsics.source",
         "tf",
@@ -209,7 +231,12 @@ TABLE: tuple[Spec, ...] = (
     ),
     Spec("color.max", 0.0, "Depth of its coldest colour, m; 0: by each frame", 0, 1000, dynamic=True),
     Spec(
-        "log.period", 10.0, "Seconds between the lines of counters in the log; 0: none", 0, 86400, dynamic=True
+        "log.period",
+        10.0,
+        "Seconds between the lines of counters in the log; 0: none",
+        0,
+        86400,
+        dynamic=True,
     ),
 )
 

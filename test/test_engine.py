@@ -175,11 +175,10 @@ def test_a_registration_is_applied_before_the_network() -> None:
     shift = np.eye(4)
     shift[2, 3] = 0.5  # the depth camera stands half a metre before the RGB camera
     warp = resolver.make_registration(camera, camera.resized(128, 96), shift)
-    out = resolver(
-        np.zeros((96, 128, 3), np.uint8), np.full((24, 32), 2.0, np.float32), registration=warp
-    )
+    out = resolver(np.zeros((96, 128, 3), np.uint8), np.full((24, 32), 2.0, np.float32), registration=warp)
     np.testing.assert_allclose(np.median(out), 2.5, rtol=0.02)
     np.testing.assert_allclose(out, 2.5, rtol=0.15)  # an untextured black image says little at the borders
+
 
 def test_weights_denoise_a_slanted_plane(engine: DepthSuperResolver) -> None:
     """The network must beat its own start, the bilinear picture, by half where that is easiest."""

@@ -53,7 +53,9 @@ def reference(head: KernelHead, features: Tensor, rgb: Tensor, depth: Tensor) ->
             sharpness = math.log1p(math.exp(float(of_cell(head.cell, y, x)[1]) + INITIAL_COLOUR_SHARPNESS))
             learned = of_cell(head.logits, y, x).view(SIDE, SIDE, len(NEIGHBOURS))
             gate = of_cell(head.gate, y, x).view(SIDE, SIDE)
-            near = [(min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)) for dy, dx in NEIGHBOURS]
+            near = [
+                (min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)) for dy, dx in NEIGHBOURS
+            ]
             values = [block(depth, *n).mean() + CORRECTION * of_cell(head.cell, *n)[0] for n in near]
             colours = [block(rgb, *n).mean((1, 2)) for n in near]
             for i in range(SIDE):
@@ -75,7 +77,9 @@ def answer(head: KernelHead, features: Tensor, rgb: Tensor, depth: Tensor) -> Te
 def test_it_equals_the_loops(head: KernelHead) -> None:
     inputs = views()
     with torch.no_grad():
-        torch.testing.assert_close(answer(head, *inputs).double(), reference(head, *inputs), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            answer(head, *inputs).double(), reference(head, *inputs), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_in_blocks_of_rows_it_gives_the_same(head: KernelHead, monkeypatch: pytest.MonkeyPatch) -> None:

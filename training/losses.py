@@ -35,8 +35,8 @@ class LossConfig:
         check_choice("loss.unit", self.unit, UNITS)
         if min(self.l1, self.sobel, self.rmse) < 0 or not self.l1 + self.sobel + self.rmse > 0:
             raise ConfigError(
-                f"loss.l1, sobel and rmse are {self.l1}, {self.sobel} and {self.rmse}, but must be at least 0 "
-                "and not all 0"
+                f"loss.l1, sobel and rmse are {self.l1}, {self.sobel} and {self.rmse}, but must be at least "
+                "0 and not all 0"
             )
 
 

@@ -45,7 +45,9 @@ class DepthSRNet(nn.Module):
         self.kernel_head = KernelHead(config.channels[0], config.unshuffle) if kernel else None
 
     def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
-        """rgb (B, 3, H, W) float in [0, 1] or uint8; depth_lr (B, 1, h, w) float32 metres, invalid NaN / <= 0 / inf.
+        """rgb (B, 3, H, W) float in [0, 1] or uint8; depth_lr (B, 1, h, w) float32 metres.
+
+        Invalid depth is NaN, <= 0 or infinite.
 
         relative_depth (B, 1, H, W): larger = nearer, any affine scale; replaces the guide's own answer.
         """

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
@@ -98,5 +97,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         missing = -x.shape[axis] % multiple
         if missing:
             last = x.narrow(axis, x.shape[axis] - 1, 1)
-            x = torch.cat([x, last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))], axis)
+            x = torch.cat(
+                [x, last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))], axis
+            )
     return x

@@ -60,7 +60,7 @@ class KernelHead(nn.Module):
         return out[0] if len(out) == 1 else torch.cat(out, 2)
 
     def _per_cell(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shift (B, 1, h, w), sharpness (B, 1, h, w) and gate (B, s^2, h, w), in one pass over the features."""
+        """Shift (B, 1, h, w), sharpness (B, 1, h, w) and gate (B, s^2, h, w), by one product."""
         weight = torch.cat([self.cell.weight, self.gate.weight])
         bias = torch.cat([self.cell.bias, self.gate.bias])
         shift, sharpness, gate = pointwise(features, weight, bias).split([1, 1, self.unshuffle**2], 1)
@@ -103,7 +103,7 @@ def _mix(
 
 
 def _colour_terms(rgb: Tensor) -> Tensor:
-    """Of the cells' mean colours m: (2 m, -1, -|m|^2), (B, 5, h, w), for |p - m|^2 = |p|^2 - 2 p m + |m|^2."""
+    """(2 m, -1, -|m|^2) of the cells' mean colours m, (B, 5, h, w): |p - m|^2 = |p|^2 - 2 p m + |m|^2."""
     mean = rgb.unflatten(1, (3, -1)).mean(2)
     return torch.cat([2 * mean, -torch.ones_like(mean[:, :1]), -mean.square().sum(1, keepdim=True)], 1)
 

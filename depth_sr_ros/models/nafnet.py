@@ -60,7 +60,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def to_cells(x: Tensor, side: int) -> Tensor:
-    """F.pixel_unshuffle in channels_last memory, by one copy: (B, C, H, W) -> (B, C side^2, H/side, W/side)."""
+    """F.pixel_unshuffle to channels_last by one copy: (B, C, H, W) -> (B, C side^2, H/side, W/side)."""
     batch, channels, height, width = x.shape
     x = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
     return x.reshape(batch, height // side, width // side, -1).permute(0, 3, 1, 2)
