@@ -12,6 +12,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+Parameter = bool | ParameterValue
+
 # glibc would unmap every freed image and have the kernel clear its pages again; the user's own values win.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967295"}
 
@@ -84,7 +86,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [_node(context, parameters), _rviz(sim_time)]
 
 
-def _node(context: LaunchContext, parameters: dict[str, ParameterValue]) -> Node:
+def _node(context: LaunchContext, parameters: dict[str, Parameter]) -> Node:
     environment = {name: value for name, value in ALLOCATOR.items() if name not in os.environ}
     profile = LaunchConfiguration("dds_profile").perform(context)
     if profile:
@@ -105,7 +107,7 @@ def _node(context: LaunchContext, parameters: dict[str, ParameterValue]) -> Node
     )
 
 
-def _rviz(parameters: dict[str, ParameterValue]) -> Node:
+def _rviz(parameters: dict[str, Parameter]) -> Node:
     # sr.rviz names the topics of a node /depth_sr; RViz's own namespace completes the relative ones here.
     shown = [(f"/depth_sr/{name}", [LaunchConfiguration("node_name"), f"/{name}"]) for name in SHOWN]
     return Node(
@@ -130,20 +132,21 @@ def _params_file(context: LaunchContext) -> str:
     raise FileNotFoundError(f"params_file is {given!r}, which does not exist; shipped ones: {names}")
 
 
-def _parameters(context: LaunchContext) -> dict[str, ParameterValue]:
+def _parameters(context: LaunchContext) -> dict[str, Parameter]:
     """The parameters that arguments replace, by name."""
-    out = {}
+    out: dict[str, Parameter] = {}
     for name, kind in PARAMETERS.items():
         value = LaunchConfiguration(name).perform(context)
         if kind is bool and value.lower() not in ("true", "false", ""):
             raise ValueError(f"{name} is {value!r}, but must be true, false or empty")
         if value:
-            out[name] = ParameterValue(value, value_type=kind)  # typed: a checkpoint named 7 is not a number
+            # A plain text would be read as YAML, and a checkpoint named 7 become a number.
+            out[name] = value.lower() == "true" if kind is bool else ParameterValue(value, value_type=str)
     return out
 
 
-def _unless_empty(parameters: dict[str, ParameterValue]) -> list[dict[str, ParameterValue]]:
-    # An empty dict would become a parameter file without content, which rcl rejects.
+def _unless_empty(parameters: dict[str, Parameter]) -> list[dict[str, Parameter]]:
+    # launch_ros writes a file for each dict: none for one that would say nothing.
     return [parameters] if parameters else []
 
 
