@@ -48,19 +48,23 @@ class PinholeCamera:
 
     @classmethod
     def from_camera_info(cls, info: Any, size: tuple[int, int] | None = None) -> PinholeCamera:
-        """The camera of the image that came with a sensor_msgs/CameraInfo, from its K, ROI and binning.
+        """The camera of the image that came with a sensor_msgs/CameraInfo, from its P, ROI and binning.
 
-        K is that of the full image (REP 104); the image that arrived is its region of interest, binned.
-        `size` (width, height) is that image's, where the caller has it: it decides where it disagrees with
-        the message, and the image then shows all of the region. Distortion is ignored: see
-        `has_distortion`. A binned pixel covers binning x binning full ones, so the half-pixel rule holds;
-        image_geometry leaves it out, and its principal point lies 1/2 - 1/(2 * binning) pixels higher.
+        P, the intrinsics after rectification, as depth_image_proc takes them: they are K's where there is no
+        distortion. K, where P is not set. Both are of the full image (REP 104); the image that arrived is its
+        region of interest, binned. `size` (width, height) is that image's, where the caller has it: it
+        decides where it disagrees with the message, and the image then shows all of the region. Distortion is
+        ignored: see `has_distortion`. A binned pixel covers binning x binning full ones, so the half-pixel
+        rule holds; image_geometry leaves it out, and its principal point lies 1/2 - 1/(2 * binning) pixels
+        higher.
 
         Raises FrameError where the camera is not calibrated or the image would be empty.
         """
         x, y = _axes(info, size)
-        k = x.map_row(info.k[0:3]) + y.map_row(info.k[3:6])
-        return cls(width=x.size, height=y.size, fx=k[0], fy=k[4], cx=k[2], cy=k[5])
+        has_p = info.p[0] > 0 and info.p[5] > 0
+        rows = (info.p[0:3], info.p[4:7]) if has_p else (info.k[0:3], info.k[3:6])
+        u, v = x.map_row(rows[0]), y.map_row(rows[1])
+        return cls(width=x.size, height=y.size, fx=u[0], fy=v[1], cx=u[2], cy=v[2])
 
     def resized(self, width: int, height: int) -> PinholeCamera:
         """The camera of the same view after its image is resized. Raises FrameError on a side below 1."""

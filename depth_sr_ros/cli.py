@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from depth_sr_ros.errors import DataError, DepthSRError
+from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
 
@@ -27,6 +27,7 @@ Checkpoint = Annotated[
 Variant = Annotated[str, typer.Option(help="Network variant: edge, fast or challenge.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: torch's choice.")]
+JsonFile = Annotated[Path | None, typer.Option(help="Also write the numbers to this file.")]
 
 
 @app.command()
@@ -96,11 +97,71 @@ def demo(
 
 
 @app.command()
+def soak(
+    minutes: Annotated[
+        float, typer.Option(help="How long, from 0.1; memory is judged from 5 minutes on.")
+    ] = 10.0,
+    rate: Annotated[float, typer.Option(help="Frames per second, 1 to 240.")] = 30.0,
+    rgb_size: Annotated[str, typer.Option(help="Width and height of the RGB images.")] = "640x480",
+    depth_size: Annotated[str, typer.Option(help="Width and height of the depth images.")] = "160x120",
+    variant: Variant = "edge",
+    json: JsonFile = None,
+) -> None:
+    """Run the live node for minutes (needs ROS 2): frames accounted for, memory steady, else exit code 1."""
+    _need_rclpy("the soak")
+    from rich.console import Console
+
+    from depth_sr_ros.ros.soak import run_soak
+    from depth_sr_ros.ros.soak_report import Settings
+    from depth_sr_ros.ros.synthetic_camera import size_of
+
+    settings = Settings(minutes, rate, size_of(rgb_size), size_of(depth_size), variant)
+    sys.exit(run_soak(settings, json, Console()))
+
+
+@app.command()
+def benchmark(
+    node: Annotated[
+        bool, typer.Option("--node", help="Measure the node with an engine that costs nothing.")
+    ] = False,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Sizes of RGB and depth, as 640x480+160x120; repeat it for more. Default: that and "
+            "1280x720+320x180."
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Frames per second, 1 to 240.")] = 15.0,
+    frames: Annotated[int, typer.Option(help="Frames per run, from 2; there are three runs per size.")] = 150,
+    json: JsonFile = None,
+) -> None:
+    """Measure what the live node costs (needs ROS 2), in itself and between camera and listener."""
+    if not node:
+        raise ConfigError("only the benchmark of the node exists yet: add --node")
+    _need_rclpy("the node's benchmark")
+    from rich.console import Console
+
+    from depth_sr_ros.ros.node_benchmark import DEFAULT_SIZES, run_benchmark, sizes_of
+
+    sizes = [sizes_of(text) for text in size] if size else list(DEFAULT_SIZES)
+    sys.exit(run_benchmark(sizes, rate, frames, json, Console()))
+
+
+@app.command()
 def version() -> None:
     """Print the version of the package."""
     import depth_sr_ros
 
     typer.echo(depth_sr_ros.__version__)
+
+
+def _need_rclpy(what: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("rclpy") is None:
+        raise DataError(
+            f"{what} needs rclpy: source a ROS 2 distribution, or pip install 'depth_sr_ros[ros]'"
+        )
 
 
 def main() -> None:

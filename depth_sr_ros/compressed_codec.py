@@ -20,7 +20,7 @@ from depth_sr_ros.rvl import SIZE_BYTES, decode_rvl, rvl_size
 
 MAX_SIDE = 16384
 MAX_RGB_PIXELS = 1 << 26
-MAX_DEPTH_PIXELS = 16_000_000
+MAX_DEPTH_PIXELS = 3840 * 2160
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]

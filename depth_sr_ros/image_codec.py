@@ -100,15 +100,16 @@ def encode_depth(metres: npt.NDArray[np.float32], encoding: str, buffer: array |
     if buffer is None or len(buffer) != size:
         buffer = array("B", bytes(size))
     out = np.frombuffer(buffer, dtype).reshape(metres.shape)
-    # A comparison with NaN is false, so one mask covers every invalid value; most frames need none.
-    all_valid = bool(metres.size) and metres.min() > 0 and metres.max() < np.inf
-    valid = True if all_valid else (metres > 0) & (metres < np.inf)
+    # NaN is the usual hole, and is what 32FC1 wants: fmin and fmax pass over it, so most frames need no mask.
+    least, most = (reduce(metres, axis=None, initial=1.0) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    usual = least > 0 and most < np.inf
     if encoding == "32FC1":
         np.copyto(out, metres)
-        if not all_valid:
-            np.copyto(out, np.nan, where=~valid)
+        if not usual:
+            np.copyto(out, np.nan, where=~((metres > 0) & (metres < np.inf)))
     else:
-        millimetres = np.where(valid, metres, 0)
+        # A comparison with NaN is false, so one mask covers every invalid value.
+        millimetres = np.where((metres > 0) & (metres < np.inf), metres, 0)
         # Clamped before scaling: a large float32 times 1000 would overflow.
         np.minimum(millimetres, MAX_MILLIMETRES / 1000, out=millimetres)
         np.multiply(millimetres, 1000, out=millimetres)

@@ -41,9 +41,7 @@ class Mailbox(Generic[Item]):
             self._slot = [item]
             self._changed.notify()
 
-    def take(
-        self, timeout: float | None = None, on_take: Callable[[], object] = lambda: None
-    ) -> Item | None:
+    def take(self, timeout: float | None = None, on_take: Callable[[], object] = lambda: None) -> Item | None:
         """Wait for an item, at most `timeout` seconds; None when the mailbox is closed or the time over.
 
         `on_take` is called before anybody can see that the slot is empty again.

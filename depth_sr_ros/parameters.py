@@ -31,7 +31,8 @@ EXTRINSICS = ("tf", "parameter")
 class Spec:
     """One parameter. The type is the default's; `low` and `high` bound a number, or each number of a list.
 
-    A `dynamic` one acts on the next frame; the others can change while the node is unconfigured.
+    `automatic` is a number outside of them that is allowed too. A `dynamic` parameter acts on the next frame;
+    the others can change while the node is unconfigured.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Spec:
     high: float | None = None
     choices: tuple[str, ...] = ()
     dynamic: bool = False
+    automatic: float | None = None
 
     @property
     def type_name(self) -> str:
@@ -56,12 +58,15 @@ class Spec:
             return "one of " + ", ".join(self.choices)
         if self.low is None or self.high is None:
             return ""
-        return f"{'each ' if isinstance(self.default, list) else ''}from {self.low:g} to {self.high:g}"
+        also = "" if self.automatic is None else f", or {self.automatic:g}"
+        return f"{'each ' if isinstance(self.default, list) else ''}from {self.low:g} to {self.high:g}{also}"
 
     def check(self, value: Any) -> Any:
         """The value in the parameter's type; ConfigError where type, range or choice are wrong."""
         if isinstance(self.default, list):
             return self._check_list(value)
+        if isinstance(value, float) and math.isnan(value) and "nan" in self.choices:
+            value = "nan"  # ROS's YAML reads the word as a number
         if isinstance(self.default, float) and type(value) is int:
             value = float(value)  # YAML reads 1 as a whole number
         if type(value) is not type(self.default):
@@ -87,11 +92,11 @@ class Spec:
         return numbers
 
     def _check_range(self, value: Any) -> None:
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or value == self.automatic:
             return
         if not self.low <= value <= self.high or math.isnan(value):
             raise ConfigError(
-                f"parameter {self.name} is {value}, but must be from {self.low:g} to {self.high:g}"
+                f"parameter {self.name} is {value}, but must be {self.allowed.removeprefix('each ')}"
             )
 
 
@@ -110,7 +115,8 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "engine.precision",
         "auto",
-        "Number format of the network; auto: float16 on CUDA, bfloat16 where a CPU has it, else float32",
+        "Number format of the network; auto: float16 on CUDA; on a CPU the faster "
+        "of float32 and bfloat16, by trial at the warm-up",
         choices=PRECISIONS,
     ),
     Spec("engine.threads", 0, "CPU threads of the network; 0: all cores but one, which DDS needs", 0, 256),
@@ -122,7 +128,7 @@ TABLE: tuple[Spec, ...] = (
         16384,
     ),
     Spec(
-        "warmup.depth_size", [160, 120], "Width and height of the depth image that it prepares for", 1, 16384
+        "warmup.depth_size", [160, 120], "Width and height of the depth image that it prepares for", 2, 16384
     ),
     Spec(
         "input.rgb_transport",
@@ -152,10 +158,12 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "sync.slop",
         -1.0,
-        "Largest stamp difference in a pair, s; 0: equal stamps; -1: automatic, half the RGB period",
-        -1,
+        "Largest stamp difference in a pair, s; 0: equal stamps; -1: automatic (half the RGB period; 1.5 "
+        "depth periods with sync.key rgb; 0.02 s with sync.policy approximate)",
+        0,
         3600,
         dynamic=True,
+        automatic=-1.0,
     ),
     Spec("sync.queue_size", 10, "Frames of each stream that wait for a partner", 1, 1000),
     Spec(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node with an engine that is slow or breaks: `slow SECONDS` or `breaks FRAMES`, then ROS arguments."""
+"""The node without torch: `slow SECONDS`, `breaks FRAMES` or `loads SECONDS`, then ROS arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from depth_sr_ros.ros.main import main
 
 
 class Repeater:
-    """Repeats depth pixels up to the RGB's size; sleeps before, or raises after some frames, as a GPU may."""
+    """Repeats depth pixels up to the RGB's size; slow with each frame or at the start, or breaks as a GPU."""
 
     device = "cpu"
 
@@ -23,19 +23,30 @@ class Repeater:
         self._kind = kind
         self._amount = amount
         self._frames = 0
+        if kind == "loads":
+            time.sleep(amount)
 
     def __call__(
-        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[Any], *, channel_order: str, depth_unit_m: float, **options: Any
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        *,
+        channel_order: str,
+        depth_unit_m: float,
+        output_size: tuple[int, int] | None = None,
+        **options: Any,
     ) -> npt.NDArray[np.float32]:
         self._frames += 1
         if self._kind == "slow":
             time.sleep(self._amount)
-        elif self._frames > self._amount:
+        elif self._kind == "breaks" and self._frames > self._amount:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        scale = rgb.shape[0] // depth.shape[0]
-        return np.kron(depth.astype(np.float32) * depth_unit_m, np.ones((scale, scale), np.float32))
+        width, height = output_size or (rgb.shape[1], rgb.shape[0])
+        rows = np.arange(height) * depth.shape[0] // height
+        columns = np.arange(width) * depth.shape[1] // width
+        return depth[rows][:, columns].astype(np.float32) * np.float32(depth_unit_m)
 
 
 if __name__ == "__main__":
-    chosen = Repeater(sys.argv[1], float(sys.argv[2]))
-    sys.exit(main(sys.argv[2:], lambda parameters: chosen))
+    # A new one with each configure.
+    sys.exit(main(sys.argv[2:], lambda parameters: Repeater(sys.argv[1], float(sys.argv[2]))))

@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
 from depth_sr_ros.image_codec import depth_view
@@ -105,11 +106,31 @@ class PythonProcess:
 class NodeProcess(PythonProcess):
     """The real executable, with ROS parameters and further ROS arguments."""
 
+    program: tuple[str, ...] = ("-m", "depth_sr_ros.ros.main")
+
     def __init__(
         self, parameters: dict[str, object] | None = None, ros_arguments: Sequence[str] = ()
     ) -> None:
         assignments = [part for item in (parameters or {}).items() for part in ("-p", "{}:={}".format(*item))]
-        super().__init__(["-m", "depth_sr_ros.ros.main", "--ros-args", *assignments, *ros_arguments])
+        super().__init__([*self.program, "--ros-args", *assignments, *ros_arguments])
+
+
+class EngineProcess(NodeProcess):
+    """The node with an engine that needs no torch and so starts at once; see engine_process.py.
+
+    Args:
+        kind: `slow` (seconds for each frame), `breaks` (after so many frames) or `loads` (seconds to load).
+    """
+
+    def __init__(
+        self,
+        kind: str = "slow",
+        amount: float = 0.0,
+        parameters: dict[str, object] | None = None,
+        ros_arguments: Sequence[str] = (),
+    ) -> None:
+        self.program = (str(REPO_ROOT / "test" / "engine_process.py"), kind, str(amount))
+        super().__init__(parameters, ros_arguments)
 
 
 class Received:
@@ -127,13 +148,18 @@ class Received:
 
 
 class Listener:
-    """Subscribes to what a node `depth_sr` publishes, in this process."""
+    """Subscribes to what a node `depth_sr` publishes; with `outputs` false to its diagnostics only."""
 
-    def __init__(self, namespace: str = "", name: str = "listener", depth: int = 10) -> None:
+    def __init__(
+        self, namespace: str = "", name: str = "listener", depth: int = 10, outputs: bool = True
+    ) -> None:
         start_ros()
         self.images: list[Received] = []
         self.infos: list[CameraInfo] = []
         self.values: dict[str, str] = {}
+        self.level, self.message = b"", ""
+        self.report_ns = 0
+        """Level, message and stamp (the node's clock) of the last report."""
         self.reports = 0
         self.on_report: Callable[[dict[str, str]], object] | None = None
         self.node = Node(name)
@@ -142,10 +168,14 @@ class Listener:
         qos = QoSProfile(depth=depth)
         topic = f"{namespace}/depth_sr"
         self._status_name = f"{topic}: pipeline"
-        self._image = self.node.create_subscription(Image, f"{topic}/depth/image", self._on_image, qos)
-        self._info = self.node.create_subscription(
-            CameraInfo, f"{topic}/depth/camera_info", self.infos.append, qos
-        )
+        self._outputs: list[Subscription] = []
+        if outputs:
+            self._outputs = [
+                self.node.create_subscription(Image, f"{topic}/depth/image", self._on_image, qos),
+                self.node.create_subscription(
+                    CameraInfo, f"{topic}/depth/camera_info", self.infos.append, qos
+                ),
+            ]
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def close(self) -> None:
@@ -173,9 +203,9 @@ class Listener:
         pytest.fail(f"waited {timeout_s:g} s in vain; diagnostics {self.values}{output}")
 
     def wait_for_node(self, process: PythonProcess) -> None:
-        """Until both outputs are connected and the node reports that it runs."""
+        """Until all outputs are connected and the node reports that it runs."""
         self.spin_until(
-            lambda: self._image.get_publisher_count() and self._info.get_publisher_count() and self.values,
+            lambda: all(output.get_publisher_count() for output in self._outputs) and self.values,
             START_TIMEOUT_S,
             process,
         )
@@ -209,6 +239,8 @@ class Listener:
         for status in message.status:
             if status.name == self._status_name:
                 self.values = {value.key: value.value for value in status.values}
+                self.level, self.message = status.level, status.message
+                self.report_ns = to_nanoseconds(message.header.stamp)
                 self.reports += 1
                 if self.on_report is not None:
                     self.on_report(self.values)

@@ -194,6 +194,16 @@ def test_a_resized_camera_is_that_of_the_resized_camera_info(size: tuple[int, in
     np.testing.assert_allclose(astuple(resized), astuple(of_info))
 
 
+def test_the_intrinsics_are_those_after_rectification_where_they_are_given() -> None:
+    info = camera_info()
+    info.p[0], info.p[5], info.p[2], info.p[6] = 510.0, 511.0, 300.0, 200.0
+    camera = PinholeCamera.from_camera_info(info)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (510.0, 511.0, 300.0, 200.0)
+    info.p = [0.0] * 12
+    camera = PinholeCamera.from_camera_info(info)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (info.k[0], info.k[4], info.k[2], info.k[5])
+
+
 @pytest.mark.parametrize(
     ("k", "message"),
     [
@@ -206,7 +216,7 @@ def test_a_resized_camera_is_that_of_the_resized_camera_info(size: tuple[int, in
 )
 def test_a_camera_without_a_usable_calibration_is_refused(k: list[float], message: str) -> None:
     info = camera_info()
-    info.k = k
+    info.k, info.p = k, [0.0] * 12
     with pytest.raises(FrameError, match=message):
         PinholeCamera.from_camera_info(info)
 

@@ -258,7 +258,7 @@ def resized(data: bytes, width: int, height: int) -> bytes:
         (MAX_SIDE + 1, 1, "16385x1"),
         (1, MAX_SIDE + 1, "1x16385"),
         (MAX_SIDE, MAX_SIDE, "pixels at most"),
-        (MAX_SIDE, MAX_DEPTH_PIXELS // MAX_SIDE, "16384x976, more than its"),
+        (MAX_SIDE, MAX_DEPTH_PIXELS // MAX_SIDE, "16384x506, more than its"),
         (41, 24, ""),
     ],
 )

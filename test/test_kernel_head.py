@@ -103,7 +103,7 @@ def test_a_new_head_changes_nothing() -> None:
 
 
 def test_with_an_open_gate_a_blurred_edge_goes_where_the_colour_changes() -> None:
-    """An edge in the middle of a cell: its mean is of no surface, the neighbours' are, the colours tell which."""
+    """An edge within a cell: its mean is of no surface, the neighbours' are, and the colours tell which."""
     head = KernelHead(CHANNELS, SIDE)
     head.gate.bias.data.fill_(1.0)
     truth = torch.ones(1, 1, 12, 36)

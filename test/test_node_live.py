@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 from array import array
@@ -16,35 +15,28 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the live tests need rclpy")
 
+from lifecycle_client import (
+    FRAME_ID,
+    HEIGHT,
+    OPTICS,
+    SCALE,
+    SIZES,
+    WIDTH,
+    next_stamp,
+    plane,
+    save_untrained,
+)
 from ros_helpers import Listener, NodeProcess, start_ros
 from sensor_msgs.msg import Image
 
 from depth_sr_ros.image_codec import DEPTH_ENCODINGS, RGB_ENCODINGS
-from depth_sr_ros.ros.messages import NS_PER_S, header, image_message, pinhole_camera_info
+from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
-
-WIDTH, HEIGHT, SCALE = 160, 96, 4
-FRAME_ID = "robot_camera_color_optical_frame"
-# Small images: these tests are about messages, and share two cores with the network.
-SIZES = {
-    "warmup.rgb_size": f"[{WIDTH},{HEIGHT}]",
-    "warmup.depth_size": f"[{WIDTH // SCALE},{HEIGHT // SCALE}]",
-}
-OPTICS = ((150.0, 150.5), (79.5, 47.5))
-
-_frames = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained edge network: its last layer is zero, so the output is the upsampled input."""
-    from depth_sr_ros.config import model_config
-    from depth_sr_ros.models.checkpoint import save_checkpoint
-    from depth_sr_ros.models.depth_sr import DepthSRNet
-
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, DepthSRNet(model_config("edge")), training={}, metrics={}, version="test")
-    return path
+    return save_untrained(tmp_path_factory.mktemp("weights"))
 
 
 class Rig(NamedTuple):
@@ -81,19 +73,10 @@ def rig(checkpoint: Path) -> Iterator[Rig]:
     camera.destroy_node()
 
 
-def next_stamp() -> int:
-    """Nanoseconds that go on by 100 ms and a bit from frame to frame, over all tests of the module."""
-    return 1_700_000_000 * NS_PER_S + next(_frames) * 100_000_007
-
-
 def rgb_pixels(encoding: str = "rgb8") -> np.ndarray:
     channels = RGB_ENCODINGS[encoding][0]
     shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
-
-
-def plane(metres: float = 2.0) -> np.ndarray:
-    return np.full((HEIGHT // SCALE, WIDTH // SCALE), metres, np.float32)
 
 
 def messages(stamp_ns: int, rgb_encoding: str = "rgb8", depth_encoding: str = "32FC1") -> tuple[Image, Image]:

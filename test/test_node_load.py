@@ -6,19 +6,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="the live tests need rclpy")
 
-from ros_helpers import Listener, PythonProcess, start_ros
+from diagnostic_msgs.msg import DiagnosticStatus
+from ros_helpers import EngineProcess, Listener, start_ros
 
 from depth_sr_ros.ros.messages import NS_PER_S, pinhole_camera_info
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
 
-SCRIPT = Path(__file__).with_name("engine_process.py")
 RGB = np.zeros((48, 64, 3), np.uint8)
 DEPTH = np.full((12, 16), 1500, np.uint16)
 
@@ -49,7 +48,7 @@ def play(camera: SequencePlayer, frames: int, rate_hz: float) -> threading.Threa
 def test_when_the_network_is_too_slow_the_newest_pair_wins_and_the_others_are_counted(
     listener: Listener, camera: SequencePlayer
 ) -> None:
-    with PythonProcess([SCRIPT, "slow", "0.15"]) as node:
+    with EngineProcess("slow", 0.15) as node:
         listener.wait_for_node(node)
         camera.wait_until_heard()
         playing = play(camera, frames=60, rate_hz=30)
@@ -67,14 +66,21 @@ def test_when_the_network_is_too_slow_the_newest_pair_wins_and_the_others_are_co
         assert node.wait() == 0, node.output
 
 
-def test_when_the_network_breaks_down_the_node_says_why_once_and_ends_with_code_1(
+def test_when_the_network_breaks_down_the_node_says_why_once_stops_listening_and_stays(
     listener: Listener, camera: SequencePlayer
 ) -> None:
-    with PythonProcess([SCRIPT, "breaks", "3"]) as node:
+    with EngineProcess("breaks", 3) as node:
         listener.wait_for_node(node)
         camera.wait_until_heard()
         playing = play(camera, frames=30, rate_hz=30)
-        assert node.wait() == 1, node.output
+        reason = "the network failed: RuntimeError: CUDA error: an illegal memory access was encountered"
+        listener.spin_until(lambda: listener.message == f"inactive: {reason}", process=node)
+        assert listener.level == DiagnosticStatus.ERROR
+        listener.spin_until(lambda: not camera.rgb_publisher.get_subscription_count(), process=node)
         playing.join()
+        counters = listener.fresh_counters()
+        assert (counters["published"], counters["failed"]) == (3, 1)
+        assert counters["pairs"] == 4 + counters["overwritten"]
         assert node.output.count("the network failed") == 1
-        assert "RuntimeError: CUDA error: an illegal memory access was encountered" in node.output
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0, node.output

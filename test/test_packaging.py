@@ -48,6 +48,7 @@ def setup_cfg() -> configparser.ConfigParser:
     parser.read(REPO_ROOT / "setup.cfg")
     return parser
 
+
 # By importlib, so that the node runs without them.
 IMPORTED_WHERE_INSTALLED = {"cv_bridge", "message_filters", "tf2_ros"}
 

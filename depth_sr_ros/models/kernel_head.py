@@ -48,15 +48,25 @@ class KernelHead(nn.Module):
         shift, sharpness, gate = self._per_cell(features)
         cells = depth.mean(1, keepdim=True) + correction * shift
         around = _surrounded(torch.cat([cells, _colour_terms(rgb)], 1))
-        logits = self._logit_layer()
+        weight, bias = self._logit_layer()
         height, width = depth.shape[-2:]
         # On a CPU in blocks whose nine logits a pixel stay in its cache: twice as fast as all at once.
         rows = height if torch.is_grad_enabled() or not depth.is_cpu else max(1, BLOCK_CELLS // width)
         out = []
         for start in range(0, height, rows):
             part = slice(start, start + rows)
-            of_part = [x[:, :, part] for x in (features, rgb, sharpness, depth, gate)]
-            out.append(_mix(*of_part, around[:, start : start + rows + 2], *logits))
+            out.append(
+                _mix(
+                    features[:, :, part],
+                    rgb[:, :, part],
+                    sharpness[:, :, part],
+                    depth[:, :, part],
+                    gate[:, :, part],
+                    around[:, start : start + rows + 2],
+                    weight,
+                    bias,
+                )
+            )
         return out[0] if len(out) == 1 else torch.cat(out, 2)
 
     def _per_cell(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

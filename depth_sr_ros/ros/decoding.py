@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any image message the node can receive -> pixels: our codecs first, the real cv_bridge for what they lack."""
+"""Any image message the node can receive -> pixels: by our codecs, or the real cv_bridge for the rest."""
 
 from __future__ import annotations
 
@@ -43,8 +43,11 @@ def _by_cv_bridge(message: Any, name: str, encoding: str, ours: Any) -> npt.NDAr
             f"the {name} encoding is {message.encoding!r}, but must be one of {', '.join(ours)}; "
             f"for others install cv_bridge from your ROS 2 distribution: apt install {package}"
         )
-    if name == "depth" and not message.encoding.endswith("C1") and not message.encoding.startswith("mono"):
-        raise FrameError(f"the depth encoding is {message.encoding!r}, but must have one channel")
+    if name == "depth" and not message.encoding.startswith("64FC1"):
+        # Whole numbers in an encoding that REP 118 does not name have no known unit.
+        raise FrameError(
+            f"the depth encoding is {message.encoding!r}, but must be 64FC1, or {', '.join(ours)}"
+        )
     try:
         return np.asarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
     except (cv_bridge.CvBridgeError, ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's state as diagnostic_msgs, once a second whatever the executor does, and as a line for the log."""
+"""The node's state as diagnostic_msgs, once a second whatever the executor does, and as a log line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Assessor:
         new = {key: now[key] - last.get(key, 0) for key in COUNTED}
         if any(value < 0 for value in new.values()):  # configured anew: the counters began again
             new = {key: now[key] for key in COUNTED}
-        warning = self._silence(now) or self._clocks(now, new) or self._losses(now, new) or now["view_mismatch"]
+        warning = (
+            self._silence(now) or self._clocks(now, new) or self._losses(now, new) or now["view_mismatch"]
+        )
         return (WARN, warning) if warning else (OK, f"{now['output_hz']:.1f} Hz")
 
     def _silence(self, now: Mapping[str, Any]) -> str:
@@ -76,8 +78,8 @@ class Assessor:
             return f"{unpaired} of {new['depth_received']} depth frames found no RGB frame within sync.slop"
         if new["overwritten"] > self._limits.overwritten_share * max(new["pairs"], 1):
             return (
-                f"{new['overwritten']} of {new['pairs']} pairs were overwritten: the network is slower than the "
-                "camera"
+                f"{new['overwritten']} of {new['pairs']} pairs were overwritten: the network is slower than "
+                "the camera"
             )
         return ""
 

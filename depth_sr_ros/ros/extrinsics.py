@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transform from the depth camera into the RGB camera, from parameters or from TF, and when it is needed."""
+"""The transform from the depth camera into the RGB camera, from parameters or TF, and when it is needed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
             found = buffer.lookup_transform(rgb_frame, depth_frame, Time()).transform
         except tf2_ros.TransformException as error:
             raise FrameError(
-                f"no transform from {depth_frame!r} to {rgb_frame!r} on /tf_static: {error}; start the driver's "
-                "or robot_state_publisher's, or set extrinsics.source to 'parameter'"
+                f"no transform from {depth_frame!r} to {rgb_frame!r} on /tf_static: {error}; start the "
+                "driver's or robot_state_publisher's, or set extrinsics.source to 'parameter'"
             ) from error
         t, q = found.translation, found.rotation
         return transform_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
-    look_up.listener = listener  # type: ignore[attr-defined]  # it lives as long as this
+    look_up.close = listener.unregister  # type: ignore[attr-defined]  # and the listener lives as long as this
     return look_up
 
 
@@ -77,8 +77,8 @@ def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:
         if abs(wide - deep) > FIELD_OF_VIEW_TOLERANCE * wide:
             return (
                 f"the field of view in {axis} is {np.degrees(wide):.1f} degrees for RGB ({rgb_frame!r}) and "
-                f"{np.degrees(deep):.1f} for depth ({depth_frame!r}): they see different views; have the driver "
-                "align the depth, or set register to true"
+                f"{np.degrees(deep):.1f} for depth ({depth_frame!r}): they see different views; have the "
+                "driver align the depth, or set register to true"
             )
     return ""
 
@@ -96,6 +96,10 @@ class Registrar:
         self._key: tuple[Any, ...] = ()
         self._registration: Any = None
 
+    def close(self) -> None:
+        """Unsubscribe from TF, where that is the source."""
+        getattr(self._extrinsics, "close", lambda: None)()
+
     def __call__(
         self,
         engine: Any,
@@ -110,8 +114,8 @@ class Registrar:
         for name, info in zip(("rgb", "depth"), infos, strict=True):
             if info is None:
                 raise FrameError(
-                    f"register is true, but no message has come on {name}/camera_info; remap it, or set register to "
-                    "false"
+                    f"register is true, but no message has come on {name}/camera_info; remap it, or set "
+                    "register to false"
                 )
         rgb, depth = (
             PinholeCamera.from_camera_info(info, size) for info, size in zip(infos, sizes, strict=True)

@@ -54,13 +54,14 @@ class DepthSRNode(LifecycleNode):
         self._make_engine = make_engine
         self._state = "unconfigured"
         self.failure = ""
-        self._last_error = ""
+        self._last_error = self._breakdown = ""
         self._engine_info: dict[str, str] = {}
         self._throttle = Throttle()
         self._assess = Assessor()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
+        self._registrar: Registrar | None = None
         self._inputs: dict[str, Any] = {}
         self._own_timers: dict[str, Timer] = {}
         self._gate = ParameterGate(self, lambda: self._pipeline is not None, self._apply)
@@ -128,14 +129,16 @@ class DepthSRNode(LifecycleNode):
     def _configure(self) -> None:
         values = self._gate.values
         self._engine_info = {}
-        registrar = Registrar(make_extrinsics(self, values)) if values["register"] else None
+        self.failure = self._breakdown = ""  # that of the last try says nothing about this one
+        if values["register"]:
+            self._registrar = Registrar(make_extrinsics(self, values))
         self._outputs = Outputs(self._endpoints, self._report)
         self.get_logger().info(f"loading the network: variant {values['variant']}")
         self._pipeline = Pipeline(
             values,
             lambda: self._load(values),
             self._outputs,
-            registrar,
+            self._registrar,
             self._report,
             self._on_failure,
             self.get_clock(),
@@ -146,8 +149,8 @@ class DepthSRNode(LifecycleNode):
     def _activate(self) -> None:
         pipeline = self._pipeline
         assert pipeline is not None
-        if pipeline.is_broken:
-            raise ConfigError(f"the network has failed ({self._last_error}): clean up and configure again")
+        if self._breakdown:
+            raise ConfigError(f"the network failed ({self._breakdown}): clean up and configure again")
         self._subscribe()
         names = ", ".join(entity.topic_name for entity in self._inputs.values())
         check_qos_overrides(self, self._endpoints.topics)
@@ -171,7 +174,9 @@ class DepthSRNode(LifecycleNode):
         # The worker has ended: nobody publishes any more.
         if self._outputs is not None:
             self._outputs.destroy()
-        self._pipeline = self._outputs = None
+        if self._registrar is not None:
+            self._registrar.close()
+        self._pipeline = self._outputs = self._registrar = None
 
     def _shut_down(self) -> None:
         self._unsubscribe()
@@ -183,16 +188,22 @@ class DepthSRNode(LifecycleNode):
         pipeline, values = self._pipeline, self._gate.values
         assert pipeline is not None
         pipeline.open()
-        for name, push in (("rgb", pipeline.push_rgb), ("depth", pipeline.push_depth)):
-            kind = Image if values[f"input.{name}_transport"] == "raw" else CompressedImage
-            self._inputs[name] = self._endpoints.subscription(kind, self._image_topic(name), push)
+        # The executor serves ready subscriptions in the order of their making: the CameraInfos first, so that
+        # no image overtakes the one that came with it.
+        for name in ("rgb", "depth"):
             self._inputs[f"{name}_info"] = self._endpoints.subscription(
                 CameraInfo, f"{name}/camera_info", self._info_pusher(name)
             )
+        for name, push in (("rgb", pipeline.push_rgb), ("depth", pipeline.push_depth)):
+            kind = Image if values[f"input.{name}_transport"] == "raw" else CompressedImage
+            self._inputs[name] = self._endpoints.subscription(kind, self._image_topic(name), push)
 
     def _image_topic(self, name: str) -> str:
         # As image_transport has it: the base topic is remapped, the transport's name appended.
-        topic, transport = self.resolve_topic_name(f"{name}/image"), self._gate.values[f"input.{name}_transport"]
+        topic, transport = (
+            self.resolve_topic_name(f"{name}/image"),
+            self._gate.values[f"input.{name}_transport"],
+        )
         return topic if transport == "raw" else f"{topic}/{transport}"
 
     def _info_pusher(self, name: str) -> Callable[[CameraInfo], None]:
@@ -207,7 +218,7 @@ class DepthSRNode(LifecycleNode):
             self._pipeline.clear()
 
     def _follow_demand(self) -> None:
-        """Subscribe when a listener comes, unsubscribe when the last one goes; with lazy false always listen."""
+        """Subscribe when a listener comes, unsubscribe when the last goes; with lazy false always listen."""
         if self._state != "active" or self._outputs is None:
             return
         wanted = not self._gate.values["lazy"] or self._outputs.subscribers() > 0
@@ -252,8 +263,8 @@ class DepthSRNode(LifecycleNode):
         return engine
 
     def _on_failure(self, error: Exception) -> None:
-        self._last_error = f"{type(error).__name__}: {error}"
-        self.failure = f"the network failed: {self._last_error}"
+        self._last_error = self._breakdown = f"{type(error).__name__}: {error}"
+        self.failure = f"the network failed: {self._breakdown}"
         self.get_logger().error("the network failed:\n" + "".join(traceback.format_exception(error)))
         self._broken.trigger()
 
@@ -309,5 +320,3 @@ class DepthSRNode(LifecycleNode):
     def _log_counters(self) -> None:
         if self._pipeline is not None:
             self.get_logger().info(log_line(self._pipeline.snapshot()))
-
-

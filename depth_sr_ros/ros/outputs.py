@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node publishes: depth and its CameraInfo, and the colour picture, cloud and timing that are asked for."""
+"""What the node publishes: depth and its CameraInfo; colour picture, cloud and timing on demand."""
 
 from __future__ import annotations
 
 import sys
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from depth_sr_ros.camera import PinholeCamera, has_distortion, resized_camera_info
 from depth_sr_ros.colorize import colorize
-from depth_sr_ros.errors import FrameError
+from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.image_codec import encode_depth, row_bytes
 from depth_sr_ros.point_cloud import IS_BIGENDIAN, POINT_FIELDS, POINT_STEP, PointCloudBuilder
 from depth_sr_ros.ros.endpoints import Endpoints
@@ -29,7 +28,7 @@ RCLError = rclpy_implementation.RCLError
 
 @dataclass(frozen=True)
 class Result:
-    """One answered frame. `rgb` is the picture it belongs to, `metres` float32 HxW, `info` the RGB's or None."""
+    """One answered frame. `rgb`: the picture it belongs to, `metres`: float32 HxW, `info`: RGB's or None."""
 
     header: Any
     rgb: npt.NDArray[np.uint8]
@@ -41,29 +40,31 @@ class Result:
 
 
 class Outputs:
-    """The publishers of a configured node; `publish` runs on the worker's thread.
+    """The publishers of a configured node; what is named `publish_` runs on the worker's thread.
 
     Args:
         report: told in one sentence of what could not be published.
+
+    Raises ConfigError on an impossible QoS override.
     """
 
     def __init__(self, endpoints: Endpoints, report: Callable[[str], None]) -> None:
         self._endpoints = endpoints
         self._report = report
-        self._image = endpoints.publisher(Image, "~/depth/image")
-        self._info = endpoints.publisher(CameraInfo, "~/depth/camera_info")
-        self._color = endpoints.publisher(Image, "~/depth/color")
-        self._points = endpoints.publisher(PointCloud2, "~/points")
-        self._timing = endpoints.publisher(DiagnosticArray, "~/timing")
+        self._all: list[Publisher] = []
+        try:
+            self._image = self._advertise(Image, "~/depth/image")
+            self._info = self._advertise(CameraInfo, "~/depth/camera_info")
+            self._color = self._advertise(Image, "~/depth/color")
+            self._points = self._advertise(PointCloud2, "~/points")
+            self._timing = self._advertise(DiagnosticArray, "~/timing")
+        except ConfigError:  # an impossible QoS override: no half of the outputs stays advertised
+            self.destroy()
+            raise
         self._message = Image(is_bigendian=sys.byteorder == "big")
-        self._buffer: array | None = None
         self._cloud = PointCloudBuilder()
         fields = [PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in POINT_FIELDS]
         self._cloud_message = PointCloud2(fields=fields, point_step=POINT_STEP, is_bigendian=IS_BIGENDIAN)
-
-    @property
-    def _all(self) -> tuple[Publisher, ...]:
-        return (self._image, self._info, self._color, self._points, self._timing)
 
     def subscribers(self) -> int:
         """How many subscriptions there are to all outputs together."""
@@ -77,11 +78,13 @@ class Outputs:
         """Publish depth and CameraInfo; False where the middleware refused the image."""
         height, width = result.metres.shape
         out = self._message
-        self._buffer = encode_depth(result.metres, result.encoding, self._buffer)
+        # The message's own array is filled anew. Assigning one copies it where rclpy checks no fields.
+        data = encode_depth(result.metres, result.encoding, out.data)
+        if data is not out.data:
+            out.data = data
         out.header = result.header
         out.height, out.width = height, width
         out.encoding, out.step = result.encoding, row_bytes(result.encoding, width)
-        out.data = self._buffer
         if not self._try(self._image, out):
             return False
         if result.info is not None:
@@ -106,18 +109,25 @@ class Outputs:
             status = DiagnosticStatus(level=DiagnosticStatus.OK, name="timing", values=values)
             self._try(self._timing, DiagnosticArray(header=header, status=[status]))
 
+    def _advertise(self, kind: type, topic: str) -> Publisher:
+        publisher = self._endpoints.publisher(kind, topic)
+        self._all.append(publisher)
+        return publisher
+
     def _publish_points(self, result: Result) -> None:
         if result.info is None:
             self._report("~/points is asked for, but no message has come on rgb/camera_info; remap it")
             return
         if has_distortion(result.info):
             self._report(
-                "~/points is asked for, but the RGB camera's distortion is not zero: the points are off towards "
-                "the corners; feed rectified images"
+                "~/points is asked for, but the RGB camera's distortion is not zero: the points are off "
+                "towards the corners; feed rectified images"
             )
         height, width = result.metres.shape
         try:
-            camera = PinholeCamera.from_camera_info(result.info, result.rgb.shape[1::-1]).resized(width, height)
+            camera = PinholeCamera.from_camera_info(result.info, result.rgb.shape[1::-1]).resized(
+                width, height
+            )
             data = self._cloud(result.metres, camera, result.rgb, result.channel_order)
         except FrameError as error:
             self._report(f"~/points cannot be made: {error}")

@@ -28,9 +28,15 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     when = "acts on the next frame" if spec.dynamic else "can change while the node is unconfigured"
     out = ParameterDescriptor(name=spec.name, description=f"{spec.description} ({when})")
     out.additional_constraints = spec.allowed
-    if spec.low is not None and spec.high is not None and not isinstance(spec.default, list):
+    # The gate checks types: rclpy would refuse 1 for 1.0 and say "expected '3' got '2'", and reads the word nan
+    # as a number.
+    out.dynamic_typing = True
+    is_number = not isinstance(spec.default, list) and spec.automatic is None
+    if is_number and spec.low is not None and spec.high is not None:
         if isinstance(spec.default, float):
-            out.floating_point_range = [FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high))]
+            out.floating_point_range = [
+                FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high))
+            ]
         else:
             out.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
     return out
@@ -62,7 +68,9 @@ class ParameterGate:
     all.
     """
 
-    def __init__(self, node: Node, is_configured: Callable[[], bool], apply: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self, node: Node, is_configured: Callable[[], bool], apply: Callable[[str, Any], None]
+    ) -> None:
         self.values = declare(node)
         self._name = node.get_fully_qualified_name()
         self._is_configured = is_configured
@@ -74,9 +82,9 @@ class ParameterGate:
             checked = {p.name: self._check(p) for p in changes if p.name in BY_NAME}
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        for name, value in checked.items():
-            self.values[name] = value
-            if self._is_configured():
+        self.values.update(checked)  # all before the first is applied: no frame sees half of them
+        if self._is_configured():
+            for name, value in checked.items():
                 self._apply(name, value)
         return SetParametersResult(successful=True)
 
@@ -92,7 +100,7 @@ class ParameterGate:
 
 
 def check_qos_overrides(node: Node, topics: Sequence[tuple[str, str]]) -> None:
-    """ConfigError on a given `qos_overrides.` parameter of none of `topics`, ("publisher", name) and alike."""
+    """ConfigError on a given `qos_overrides.` parameter of none of `topics`, such as ("publisher", name)."""
     policies = ("history", "depth", "reliability")  # QoSOverridingOptions.with_default_policies
     known = [f"{QOS_PREFIX}{topic}.{kind}.{policy}" for kind, topic in topics for policy in policies]
     for name in node.get_parameters_by_prefix(""):

@@ -51,7 +51,9 @@ class FrameSettings:
         return cls(
             encoding=values["output.encoding"],
             max_side=values["output.max_side"],
-            max_fill_distance=values["output.max_fill_distance"] if values["output.unknown"] == "nan" else None,
+            max_fill_distance=values["output.max_fill_distance"]
+            if values["output.unknown"] == "nan"
+            else None,
             color_range=(low, high) if high > low else None,
         )
 
@@ -162,11 +164,6 @@ class Pipeline:
         with self._lock:
             self._synchronizer.poll()
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether the worker has ended by an exception: only another configure helps."""
-        return bool(self._worker.counts().failed)
-
     def _seen(self, name: str, message: Any) -> None:
         now = time.monotonic()
         self._rates[name].tick(now)
@@ -191,7 +188,7 @@ class Pipeline:
         sizes = (rgb.shape[1::-1], depth.shape[1::-1])
         options: dict[str, Any] = {"max_fill_distance": settings.max_fill_distance}
         if settings.max_side:
-            options["output_size"] = output_size(*sizes[0], settings.max_side)
+            options["output_size"] = output_size(rgb.shape[1], rgb.shape[0], settings.max_side)
         if self._registrar is not None:
             frames = (rgb_message.header.frame_id, depth_message.header.frame_id)
             options["registration"] = self._registrar(engine, frames, (rgb_info, depth_info), sizes)
@@ -202,18 +199,22 @@ class Pipeline:
         result = Result(
             rgb_message.header, rgb, order, metres, rgb_info, settings.encoding, settings.color_range
         )
-        if self._outputs.publish_depth(result):
+        is_out = self._outputs.publish_depth(result)
+        self._note_times((job.complete, taken, decoded, inferred, time.monotonic()), rgb_message.header)
+        # After the depth: whoever looks at pictures can wait for whoever drives by it.
+        self._outputs.publish_views(result)
+        # Last: what raises above counts as bad or failed, and must not count twice.
+        if is_out:
             self._published += 1
             self._rates["output"].tick()
         else:
             self._publish_errors += 1
-        self._note_times((job.complete, taken, decoded, inferred, time.monotonic()), rgb_message.header)
-        # Last: whoever looks at pictures can wait for whoever drives by the depth.
-        self._outputs.publish_views(result)
 
     def _note_times(self, marks: tuple[float, ...], header: Any) -> None:
         spans = {"latency": marks[-1] - marks[0]}
-        spans |= {name: end - start for name, (start, end) in zip(STAGES, itertools.pairwise(marks), strict=True)}
+        spans |= {
+            name: end - start for name, (start, end) in zip(STAGES, itertools.pairwise(marks), strict=True)
+        }
         # By the ROS clock, which is the bag's with use_sim_time.
         spans["age"] = (self._clock.now().nanoseconds - to_nanoseconds(header.stamp)) / 1e9
         milliseconds = {name: span * 1e3 for name, span in spans.items()}
@@ -227,8 +228,8 @@ class Pipeline:
             self._prepared_sizes += 1
             (width, height), (depth_width, depth_height) = sizes
             self._report(
-                f"preparing for RGB {width}x{height} and depth {depth_width}x{depth_height}: this frame is slower; "
-                "set warmup.rgb_size and warmup.depth_size to have it done at the start"
+                f"preparing for RGB {width}x{height} and depth {depth_width}x{depth_height}: this frame is "
+                "slower; set warmup.rgb_size and warmup.depth_size to have it done at the start"
             )
 
     def _check_views(self, *messages: Any) -> None:
@@ -295,5 +296,3 @@ def load_engine(values: dict[str, Any]) -> Engine:
     )
     engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
     return engine
-
-

@@ -55,8 +55,9 @@ class SequencePlayer(Node):
         frame_id: str = "camera_color_optical_frame",
         qos: QoSProfile = qos_profile_sensor_data,
         name: str = "sequence_player",
+        namespace: str = "",
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, namespace=namespace)
         self._info = info
         self._frame_id = frame_id
         self.rgb_publisher = self.create_publisher(Image, "rgb/image", qos)

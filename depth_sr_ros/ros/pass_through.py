@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node with an engine that only repeats depth pixels: what is left is the cost of the node itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from depth_sr_ros.ros.main import main
+
+
+class PassThrough:
+    """Repeats each depth pixel up to the size of the RGB image; takes an engine's place in the node."""
+
+    device = "cpu"
+    description = "pass-through (repeats pixels)"
+
+    def __call__(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        *,
+        depth_unit_m: float,
+        output_size: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> npt.NDArray[np.float32]:
+        """Metres, float32, of `output_size` (width, height) or the RGB's; invalid pixels are NaN."""
+        size = output_size or (rgb.shape[1], rgb.shape[0])
+        metres = depth.astype(np.float32) * np.float32(depth_unit_m)
+        metres[metres == 0] = np.nan
+        return np.asarray(cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST), np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(main(make_engine=lambda parameters: PassThrough()))

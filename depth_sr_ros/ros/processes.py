@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python processes that end with the block that started them, however it ends, and keep their output."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+STOP_TIMEOUT_S = 15.0
+LOG_LINES = 15
+
+
+class Processes:
+    """Starts modules as processes in sessions of their own: Ctrl-C in the terminal reaches this one alone.
+
+    Args:
+        environment: of all of them.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._folder = tempfile.TemporaryDirectory(prefix="depth_sr_")
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def start(self, name: str, module: str, arguments: Sequence[object] = ()) -> int:
+        """Start `python -m module arguments`; returns its process id."""
+        with self._log(name).open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self._processes[name].pid
+
+    def ended(self, name: str) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._processes[name].poll()
+
+    def complaint(self, name: str) -> str:
+        """That it has ended, with what code and last words."""
+        lines = self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join([f"the {name} process ended with code {self.ended(name)}; its last output:", *lines])
+
+    def stop(self) -> dict[str, int]:
+        """End all that run, by SIGTERM, then by SIGKILL; returns the exit codes. Safe to call again."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return {name: process.returncode for name, process in self._processes.items()}
+
+    def _log(self, name: str) -> Path:
+        return Path(self._folder.name) / f"{name}.log"
