@@ -28,7 +28,7 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     when = "acts on the next frame" if spec.dynamic else "can change while the node is unconfigured"
     out = ParameterDescriptor(name=spec.name, description=f"{spec.description} ({when})")
     out.additional_constraints = spec.allowed
-    # The gate checks types: rclpy would refuse 1 for 1.0 and say "expected '3' got '2'", and reads the word nan
+    # The gate checks types: rclpy would refuse 1 for 1.0 with "expected '3' got '2'", and reads the word nan
     # as a number.
     out.dynamic_typing = True
     is_number = not isinstance(spec.default, list) and spec.automatic is None
