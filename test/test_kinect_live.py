@@ -31,7 +31,7 @@ from depth_sr_ros.ros.messages import NS_PER_S
 
 FRAMES, RATE_HZ, SCALE = 120, 15.0, 4
 # Of the period; the rest is for DDS, the camera and the listener on the same two cores.
-NETWORK_SHARE = 0.75
+NETWORK_SHARE = 0.6
 LATENCY_P50_MS = 150.0
 UNKNOWN_M = 65.0  # 65535 mm, the Kinect's second code for "unknown"
 SHOWN = (10, 60, 110)
