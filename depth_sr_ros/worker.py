@@ -64,7 +64,13 @@ class EngineWorker(Generic[Engine, Job]):
         self._ready.wait()
         if self._factory_error is not None:
             self._thread.join()
-            raise self._factory_error
+            # Its traceback holds what the factory had built: a GPU's memory must not wait for the next
+            # garbage collection.
+            error, self._factory_error = self._factory_error, None
+            try:
+                raise error
+            finally:
+                del error
 
     def stop(self) -> None:
         """Close the mailbox and wait for the job under way; safe to call twice, and before `start`."""
@@ -95,10 +101,12 @@ class EngineWorker(Generic[Engine, Job]):
         finally:
             self._ready.set()
         while (job := self._mailbox.take(on_take=self._idle.clear)) is not None:
-            going_on = self._do(engine, job)
-            # The job holds two images: they must not stay alive until the next one comes.
-            del job
-            self._idle.set()
+            try:
+                going_on = self._do(engine, job)
+            finally:
+                # The job holds two images: they must not stay alive until the next one comes.
+                del job
+                self._idle.set()  # whatever happened: somebody may wait for it
             if not going_on:
                 return
 

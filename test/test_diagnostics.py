@@ -23,6 +23,7 @@ WELL: dict[str, Any] = {
     "rgb_silent_s": 0.03,
     "depth_silent_s": 0.02,
     "stamp_skew_s": 0.002,
+    "rgb_received": 300,
     "depth_received": 300,
     "depth_unpaired": 0,
     "depth_evicted": 0,
@@ -39,7 +40,11 @@ def second_report(**changes: Any) -> tuple[bytes, str]:
     """What is said of WELL with `changes`, one second of a 30 Hz camera after WELL."""
     assess = Assessor()
     assess(WELL)
-    return assess(WELL | {"depth_received": 330, "pairs": 330} | changes)
+    return assess(WELL | {"rgb_received": 330, "depth_received": 330, "pairs": 330} | changes)
+
+
+def test_a_depth_stream_three_times_as_fast_as_the_rgb_stream_is_no_fault() -> None:
+    assert second_report(depth_received=390, depth_unpaired=60)[0] == OK
 
 
 def test_a_node_that_does_its_work_is_ok_with_its_rate() -> None:

@@ -135,7 +135,7 @@ def test_slop_and_wait_act_on_the_next_frame(rig: Rig) -> None:
     unpaired = rig.listener.fresh_counters()["depth_unpaired"]
     send_apart()
     rig.listener.spin_until(lambda: int(rig.listener.values["depth_unpaired"]) > unpaired, process=rig.node)
-    change(rig, "sync.slop", 0.05)
+    assert rig.client.set_together({"sync.slop": 0.05, "sync.max_wait": 0.2}) == (True, "")
     answer(rig)  # moves the stamps on
     frame = small_frame()
     early, late = header(frame.stamp_ns - 40_000_000, FRAME_ID), header(frame.stamp_ns, FRAME_ID)

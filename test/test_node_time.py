@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 
 import pytest
@@ -42,7 +43,7 @@ def test_with_a_simulated_clock_age_is_in_bag_time_and_latency_in_real_time() ->
     with running(lambda arguments: EngineProcess("slow", 0.01, parameters, arguments), "/sim") as rig:
         clock = rig.listener.node.create_publisher(Clock, "/clock", 10)
         set_clock(rig, clock, START_S)
-        first = iter(range(10))
+        first = itertools.count()
         send_until(
             rig,
             lambda: rig.listener.images,
@@ -61,19 +62,20 @@ def test_a_bag_that_loops_keeps_pairing() -> None:
     parameters: dict[str, object] = {"use_sim_time": "true"}
     with running(lambda arguments: EngineProcess("slow", 0.0, parameters, arguments), "/loop") as rig:
         clock = rig.listener.node.create_publisher(Clock, "/clock", 10)
-        ticks = iter(range(1000))
+        ticks = itertools.count()
         send_until(
             rig,
             lambda: rig.listener.images,
             lambda: rig.camera.send(Frame(rgb_pixels(), plane(), 900 * NS_PER_S + next(ticks))),
         )
+        unpaired = rig.listener.fresh_counters()["depth_unpaired"]  # while connecting, depth may come first
         for turn in range(2):
             set_clock(rig, clock, START_S)
             play(rig, START_S, 10)
             assert rig.listener.fresh_counters()["resets"] == turn
             set_clock(rig, clock, START_S - 20)
             rig.listener.images.clear()
-        assert rig.listener.fresh_counters()["depth_unpaired"] == 0
+        assert rig.listener.fresh_counters()["depth_unpaired"] == unpaired
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,7 +13,7 @@ from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
 
 UNITS = ("network", "scene")
-RMSE_FLOOR = 1e-3
+RMSE_FLOOR = 1e-6
 # Divided by 8, so that the response is the slope per pixel: the two terms of the loss then have one unit.
 SOBEL_X = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
 

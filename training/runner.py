@@ -58,16 +58,18 @@ def run_training(
     torch.set_num_threads(config.run.threads)
     # Adam's second moments decay into numbers with which a CPU computes a hundred times slower.
     torch.set_flush_denormal(True)
-    module = DepthSRModule(config, _initial_network(config, init_from))
+    if init_from is not None:
+        config = dataclasses.replace(config, init_from=str(init_from))
+    # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
+    module = DepthSRModule(config, _initial_network(config, None if resume else config.init_from))
     _write_config(config, folder)
     trainer = _trainer(config, folder, stop_after)
     trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
     return _export(config, folder, module, trainer)
 
 
-def _initial_network(config: TrainConfig, init_from: Path | None) -> DepthSRNet:
+def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
     net = DepthSRNet(config.model)
-    source = init_from or config.init_from
     if source:
         loaded, header = load_checkpoint(source)
         # Weights from before the kernel head are a start for a network that has one: its gate is closed.
@@ -148,5 +150,6 @@ def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
         "steps": steps,
         "git": _git_state(),
         "seed": config.run.seed,
+        "init_from": config.init_from,
         **{name: values[name] for name in ("optim", "data", "degradation", "loss")},
     }

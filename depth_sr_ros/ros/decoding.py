@@ -50,8 +50,10 @@ def _by_cv_bridge(message: Any, name: str, encoding: str, ours: Any) -> npt.NDAr
         )
     try:
         return np.asarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
-    except (cv_bridge.CvBridgeError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise FrameError(f"cv_bridge cannot read the {name} image: {error}") from error
+    except Exception as error:  # it has no base class: its C++ part and old NumPy calls raise what they will
+        raise FrameError(
+            f"cv_bridge cannot read the {name} image: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _real_cv_bridge() -> Any:

@@ -21,7 +21,7 @@ class Thresholds:
 
     silent_s: float = 2.0  # without a frame while subscribed
     skew_s: float = 0.1  # between what the two streams' clocks say, while nothing pairs
-    unpaired_share: float = 0.5  # of the depth frames since the last report
+    unpaired_share: float = 0.5  # of the pairs that there could have been since the last report
     overwritten_share: float = 0.5  # of the pairs since the last report
 
 
@@ -74,7 +74,9 @@ class Assessor:
         if new["bad"]:
             return f"{new['bad']} bad frames: {now['last_error']}"
         unpaired = new["depth_unpaired"] + new["depth_evicted"]
-        if unpaired > self._limits.unpaired_share * max(new["depth_received"], 1):
+        # The slower stream sets how many pairs there can be: of a fast depth stream most are left over.
+        possible = min(new["rgb_received"], new["depth_received"])
+        if unpaired and new["pairs"] < (1 - self._limits.unpaired_share) * possible:
             return f"{unpaired} of {new['depth_received']} depth frames found no RGB frame within sync.slop"
         if new["overwritten"] > self._limits.overwritten_share * max(new["pairs"], 1):
             return (
@@ -84,7 +86,7 @@ class Assessor:
         return ""
 
 
-COUNTED = ("depth_received", "depth_unpaired", "depth_evicted", "pairs", "overwritten", "bad")
+COUNTED = ("rgb_received", "depth_received", "depth_unpaired", "depth_evicted", "pairs", "overwritten", "bad")
 
 
 def diagnostic_array(

@@ -102,7 +102,11 @@ class Endpoints:
         except (*QOS_ERRORS, ParameterException, InvalidQosOverridesError) as error:
             told = isinstance(error, (RuntimeError, ParameterException, InvalidQosOverridesError))
             reason = str(error) if told else "a value has the wrong type"
-            raise ConfigError(f"the qos_overrides of {name} cannot be used: {reason}") from error
+            given = any(
+                p.startswith(f"{name}.") for p in self._node.get_parameters_by_prefix("qos_overrides")
+            )
+            what = f"the qos_overrides of {name} cannot be used" if given else f"no {role} on {name}"
+            raise ConfigError(f"{what}: {reason}") from error
         if (role, name) not in self._made:
             self._made.append((role, name))
         return entity

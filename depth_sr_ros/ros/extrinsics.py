@@ -122,7 +122,9 @@ class Registrar:
         )
         key = (rgb, depth, frames)
         if key != self._key:
-            matrix = self._extrinsics(*frames)
-            self._registration = engine.make_registration(depth, rgb, matrix)
+            try:
+                self._registration = engine.make_registration(depth, rgb, self._extrinsics(*frames))
+            except ConfigError as error:  # a transform that somebody sent, not a parameter: the node lives on
+                raise FrameError(str(error)) from error
             self._key = key
         return self._registration

@@ -14,6 +14,8 @@ from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.ros import dds
 
 if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
+
     from depth_sr_ros.ros.node import DepthSRNode
 
 SPIN_TIMEOUT_S = 0.2
@@ -86,7 +88,7 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
                     get_logger("depth_sr").fatal(f"the start failed: {node.failure}")
                     return 1
         while not signals.received:
-            executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+            _spin_once(executor)
         return 0
     except (DepthSRError, ParameterException) as error:
         get_logger("depth_sr").fatal(str(error))
@@ -98,9 +100,22 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
         return 1
     finally:
         if node is not None:
-            node.close()
             executor.shutdown()
             node.destroy_node()
+
+
+def _spin_once(executor: SingleThreadedExecutor) -> None:
+    import rclpy
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+    from rclpy.logging import get_logger
+
+    try:
+        executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+    except rclpy_implementation.RCLError as error:
+        # Before ros2/rclpy#1319 a lifecycle request that the state does not allow comes out here.
+        if not rclpy.ok():
+            raise
+        get_logger("depth_sr").error(f"a request was refused: {error}")
 
 
 def _complain(text: str) -> int:

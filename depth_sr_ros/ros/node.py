@@ -29,6 +29,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 POLL_PERIOD_S = 0.05
 DIAGNOSTICS_PERIOD_S = 1.0
+MIN_LOG_PERIOD_S = 0.1
 # Where publishers have no event for a subscriber that comes or goes (Humble).
 DEMAND_PERIOD_S = 0.5
 
@@ -76,10 +77,20 @@ class DepthSRNode(LifecycleNode):
         return self._gate.values
 
     def close(self) -> None:
-        """End all threads, whatever the state; safe to call again. The node can be destroyed then."""
-        self._unsubscribe()
-        self._clean_up()
-        self._ticker.stop()
+        """End all threads, whatever the state; safe to call again."""
+        try:
+            self._unsubscribe()
+        finally:
+            try:
+                self._clean_up()
+            finally:
+                self._ticker.stop()
+
+    def destroy_node(self) -> None:
+        """Close, then destroy: no thread may publish on what is gone."""
+        if hasattr(self, "_ticker"):  # rclpy's context also destroys a node whose constructor has raised
+            self.close()
+        super().destroy_node()
 
     # Lifecycle. rclpy hides an exception in a callback or dies of it, depending on its version.
 
@@ -223,7 +234,12 @@ class DepthSRNode(LifecycleNode):
             return
         wanted = not self._gate.values["lazy"] or self._outputs.subscribers() > 0
         if wanted and not self._inputs:
-            self._subscribe()
+            try:
+                self._subscribe()
+            except ConfigError as error:  # this is called by events and timers, which nobody catches for
+                self._drop_inputs()
+                self.failure = str(error)
+                self._report(self.failure)
         elif not wanted and self._inputs:
             self._drop_inputs()
 
@@ -241,6 +257,8 @@ class DepthSRNode(LifecycleNode):
     def _set_log_timer(self, period: float) -> None:
         self._cancel("log")
         if period:
+            # Not faster than anybody reads: a period of nanoseconds would keep the executor busy.
+            period = max(period, MIN_LOG_PERIOD_S)
             self._own_timers["log"] = self.create_timer(period, self._log_counters, clock=self._steady)
 
     def _cancel(self, name: str) -> None:

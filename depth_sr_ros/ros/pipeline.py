@@ -238,7 +238,7 @@ class Pipeline:
         key = (
             rgb.header.frame_id,
             depth.header.frame_id,
-            *((tuple(info.k), info.width, info.height) if info else None for info in (rgb_info, depth_info)),
+            *(_view(info) if info else None for info in (rgb_info, depth_info)),
         )
         if key == self._views:
             return
@@ -256,9 +256,14 @@ class Pipeline:
         pairs = overwritten + waiting + processing + published + publish_errors + bad + failed.
         """
         # What the worker ends between these lines is still among the taken: it counts as processing.
-        publish_errors, published, worker = self._publish_errors, self._published, self._worker.counts()
-        with self._lock:
-            mailbox, pairing = self._mailbox.counts(), self._synchronizer.counts()
+        # A few tries for a moment in which it ends nothing keep that to the one frame that it works on.
+        for _ in range(3):
+            ends = (self._publish_errors, self._published, self._worker.counts())
+            with self._lock:
+                mailbox, pairing = self._mailbox.counts(), self._synchronizer.counts()
+            if ends == (self._publish_errors, self._published, self._worker.counts()):
+                break
+        publish_errors, published, worker = ends
         out: dict[str, Any] = {}
         for name, stream in (("rgb", pairing.rgb), ("depth", pairing.depth)):
             out |= {f"{name}_{key}": value for key, value in stream._asdict().items()}
@@ -278,6 +283,13 @@ class Pipeline:
         out |= {"sync_offset_p50_ms": self._offsets.percentiles().p50}
         out |= {"stamp_skew_s": lags["rgb"] - lags["depth"] if len(lags) == 2 else 0.0}
         return out | {"view_mismatch": self._mismatch}
+
+
+def _view(info: CameraInfo) -> tuple[Any, ...]:
+    """What of a CameraInfo the field of view follows from."""
+    roi = info.roi
+    part = (roi.x_offset, roi.y_offset, roi.width, roi.height, info.binning_x, info.binning_y)
+    return (tuple(info.k), tuple(info.p), info.width, info.height, *part)
 
 
 def load_engine(values: dict[str, Any]) -> Engine:
