@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import torch
 import yaml
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.models.checkpoint import load_checkpoint, read_header
+from depth_sr_ros.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
 from training.data.batches import BatchMaker, EpochSteps, step_seed
 from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
+from training.runner import _initial_network
 
 TINY: dict[str, Any] = {
     "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
@@ -203,3 +205,20 @@ def test_the_network_can_learn_a_batch_by_heart() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) / 5 < 0.85 * losses[0]
+
+
+def test_weights_from_before_the_kernel_head_start_a_network_that_has_one(tmp_path: Path) -> None:
+    config = load_config("edge_crops")
+    torch.manual_seed(0)
+    old = DepthSRNet(dataclasses.replace(config.model, head="residual"))
+    for parameter in old.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_checkpoint(
+        tmp_path / "old.safetensors", old, training={}, metrics={}, version="test", dtype=torch.float32
+    )
+    net = _initial_network(config, str(tmp_path / "old.safetensors"))
+    assert net.kernel_head is not None
+    rgb, depth = torch.rand(1, 3, 64, 64), 1 + torch.rand(1, 1, 16, 16)
+    torch.testing.assert_close(net(rgb, depth).depth, old(rgb, depth).depth, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ConfigError, match="holds another network"):
+        _initial_network(load_config("edge_crops", ["model.fusion=add"]), str(tmp_path / "old.safetensors"))
