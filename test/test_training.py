@@ -222,3 +222,10 @@ def test_weights_from_before_the_kernel_head_start_a_network_that_has_one(tmp_pa
     torch.testing.assert_close(net(rgb, depth).depth, old(rgb, depth).depth, rtol=1e-5, atol=1e-5)
     with pytest.raises(ConfigError, match="holds another network"):
         _initial_network(load_config("edge_crops", ["model.fusion=add"]), str(tmp_path / "old.safetensors"))
+
+
+def test_whole_numbers_are_weights_of_sources_too() -> None:
+    config = TrainConfig.from_dict(
+        {**TINY, "data": {**TINY["data"], "sources": [{"kind": "procedural", "weight": 1}]}}
+    )
+    assert BatchMaker(config)(0)["rgb"].shape == (2, 3, 64, 64)

@@ -92,7 +92,8 @@ class Mixture:
     def __init__(self, sources: list[tuple[float, Source]]) -> None:
         if not sources or min(weight for weight, _ in sources) <= 0:
             raise DataError("a mixture needs at least one source, each with a weight above 0")
-        self._weights = torch.tensor([weight for weight, _ in sources])
+        # A whole number in YAML is an int, of which torch draws no sample.
+        self._weights = torch.tensor([float(weight) for weight, _ in sources])
         self._sources = [source for _, source in sources]
 
     def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
