@@ -33,6 +33,7 @@ FRAMES, RATE_HZ, SCALE = 120, 15.0, 4
 # Of the period; the rest is for DDS, the camera and the listener on the same two cores.
 NETWORK_SHARE = 0.6
 LATENCY_P50_MS = 150.0
+SLOW_FACTOR = 1.75
 UNKNOWN_M = 65.0  # 65535 mm, the Kinect's second code for "unknown"
 SHOWN = (10, 60, 110)
 
@@ -73,17 +74,22 @@ def sequence(data_dir: Path) -> Sequence:
 
 
 @pytest.fixture(scope="module")
-def rate_hz(sequence: Sequence) -> float:
-    """What one thread of this machine can do, at most 15 Hz."""
+def network_s(sequence: Sequence) -> float:
+    """Seconds that one frame takes one thread of this machine."""
     engine = DepthSuperResolver(device="cpu", threads=1)
     engine.warm_up((640, 480), (160, 120))
     start = time.perf_counter()
     for rgb, depth in zip(sequence.rgb[:5], sequence.sent, strict=False):
         engine(rgb, depth)
-    seconds = (time.perf_counter() - start) / 5
-    rate = min(RATE_HZ, NETWORK_SHARE / seconds)
+    return (time.perf_counter() - start) / 5
+
+
+@pytest.fixture(scope="module")
+def rate_hz(network_s: float) -> float:
+    """What one thread of this machine can do, at most 15 Hz."""
+    rate = min(RATE_HZ, NETWORK_SHARE / network_s)
     note = "" if rate == RATE_HZ else f", so the sequence is played at {rate:.1f} Hz instead of {RATE_HZ:g}"
-    print(f"the network takes {seconds * 1e3:.0f} ms a frame on one thread{note}")
+    print(f"the network takes {network_s * 1e3:.0f} ms a frame on one thread{note}")
     return rate
 
 
@@ -129,11 +135,12 @@ def test_every_frame_arrives_is_paired_and_published(run: Run) -> None:
     assert set(run.images) == set(run.sequence.stamps.tolist())
 
 
-def test_the_output_comes_within_the_latency(run: Run) -> None:
+def test_the_output_comes_within_the_latency(run: Run, network_s: float) -> None:
     latencies = [(image.arrival_ns - run.sent_ns[stamp]) / 1e6 for stamp, image in run.images.items()]
     p50, p95 = np.percentile(latencies, (50, 95))
     print(f"latency, sent to received: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(latencies):.1f} ms")
-    assert p50 < LATENCY_P50_MS
+    # Where the network alone takes most of it, the three processes beside it get their share.
+    assert p50 < max(LATENCY_P50_MS, SLOW_FACTOR * network_s * 1e3)
 
 
 def test_the_received_depth_is_nearer_to_the_original_than_bicubic(run: Run, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from depth_sr_ros import __version__
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import TrainConfig
 from training.module import DepthSRModule
@@ -143,6 +143,14 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
     return path
 
 
+def _name_and_hash(path: str | None) -> str | None:
+    """What tells a file on any machine: never its path on this one."""
+    if path is None:
+        return None
+    digest = weights_hash(path) if Path(path).is_file() else "no longer there"
+    return f"{Path(path).name} ({digest})"
+
+
 def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
     """What the checkpoint's header says of how it was made."""
     values = config.to_dict()
@@ -150,6 +158,6 @@ def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
         "steps": steps,
         "git": _git_state(),
         "seed": config.run.seed,
-        "init_from": config.init_from,
+        "init_from": _name_and_hash(config.init_from),
         **{name: values[name] for name in ("optim", "data", "degradation", "loss")},
     }
