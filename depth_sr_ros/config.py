@@ -13,6 +13,7 @@ from depth_sr_ros.errors import ConfigError
 GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
 HEADS = ("residual", "kernel")
+PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
 NORMALIZATIONS = ("fixed", "frame", "log")
 
 

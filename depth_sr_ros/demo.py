@@ -45,12 +45,14 @@ def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
         )
     if not SHIPPED_SEQUENCE.is_dir():
         raise DataError(f"the demo's sequence is not at {SHIPPED_SEQUENCE}: install the package again")
+    from depth_sr_ros.ros.processes import end
+
     out.mkdir(parents=True, exist_ok=True)
     processes = _start(out, rate, frames)
     try:
         return _supervise(processes, out)
     finally:
-        _stop(processes)
+        end(processes.values(), STOP_TIMEOUT_S)
 
 
 def _environment() -> dict[str, str]:
@@ -108,16 +110,3 @@ def _complain(name: str, out: Path) -> int:
 
 def _log(out: Path, name: str) -> Path:
     return out / f"{name}.log"
-
-
-def _stop(processes: dict[str, subprocess.Popen]) -> None:
-    """Ends what still runs, at the latest with a kill."""
-    for process in processes.values():
-        if process.poll() is None:
-            process.terminate()
-    for process in processes.values():
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from depth_sr_ros.bag import BagMessage, BagReader, BagWriter
+from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.errors import DataError
 
 SHIPPED_SEQUENCE = Path(__file__).with_name("demo_data") / "sequence"
@@ -58,18 +59,6 @@ class SequenceFrame:
         return to_metres(self.truth_mm)
 
 
-@dataclass(frozen=True)
-class Intrinsics:
-    """A pinhole camera without distortion; lengths in pixels of the RGB image, pixel centres at integers."""
-
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-
 def to_metres(millimetres: Millimetres) -> npt.NDArray[np.float32]:
     """Millimetres with 0 = invalid become float32 metres with NaN = invalid."""
     metres = millimetres.astype(np.float32) * np.float32(0.001)
@@ -101,7 +90,7 @@ def read_sequence(path: Path = SHIPPED_SEQUENCE, frames: int | None = None) -> l
         ]
 
 
-def read_intrinsics(path: Path = SHIPPED_SEQUENCE) -> Intrinsics:
+def read_intrinsics(path: Path = SHIPPED_SEQUENCE) -> PinholeCamera:
     """The RGB camera of a sequence.
 
     Raises:
@@ -113,10 +102,10 @@ def read_intrinsics(path: Path = SHIPPED_SEQUENCE) -> Intrinsics:
             raise DataError(f"{path} holds no message on {COLOR_INFO_TOPIC}: write it again")
         info = bag.deserialize(message)
     fx, _, cx, _, fy, cy = (float(value) for value in info.k[:6])
-    return Intrinsics(info.width, info.height, fx, fy, cx, cy)
+    return PinholeCamera(info.width, info.height, fx, fy, cx, cy)
 
 
-def write_sequence(path: Path, frames: Sequence[SequenceFrame], intrinsics: Intrinsics) -> None:
+def write_sequence(path: Path, frames: Sequence[SequenceFrame], intrinsics: PinholeCamera) -> None:
     """Writes a new bag: JPEG colour, 16-bit PNG depth and truth, and the RGB camera's intrinsics.
 
     Raises:
@@ -128,7 +117,9 @@ def write_sequence(path: Path, frames: Sequence[SequenceFrame], intrinsics: Intr
                 bag.write(topic, msgtype, frame.stamp_ns, message)
 
 
-def _messages(bag: BagWriter, frame: SequenceFrame, intrinsics: Intrinsics) -> Iterator[tuple[str, str, Any]]:
+def _messages(
+    bag: BagWriter, frame: SequenceFrame, intrinsics: PinholeCamera
+) -> Iterator[tuple[str, str, Any]]:
     seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
     stamp = bag.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
     header = bag.make("std_msgs/msg/Header", stamp=stamp, frame_id=FRAME_ID)
@@ -146,7 +137,7 @@ def _png(depth: Millimetres) -> npt.NDArray[np.uint8]:
     return cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
 
 
-def _camera_info(bag: BagWriter, header: Any, camera: Intrinsics) -> Any:
+def _camera_info(bag: BagWriter, header: Any, camera: PinholeCamera) -> Any:
     k = np.array([camera.fx, 0, camera.cx, 0, camera.fy, camera.cy, 0, 0, 1], np.float64)
     p = np.array([camera.fx, 0, camera.cx, 0, 0, camera.fy, camera.cy, 0, 0, 0, 1, 0], np.float64)
     roi = bag.make(

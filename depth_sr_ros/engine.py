@@ -16,22 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.config import check_choice
+from depth_sr_ros.config import PRECISIONS, check_choice
 from depth_sr_ros.errors import ConfigError, FrameError
+from depth_sr_ros.image_codec import CHANNEL_ORDERS, check_rgb
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.normalization import valid_mask
 from depth_sr_ros.models.registration import DepthRegistration
 
-# Channels of each colour order, and which of them are red, green and blue.
-CHANNEL_ORDERS: dict[str, tuple[int, ...]] = {
-    "rgb": (0, 1, 2),
-    "bgr": (2, 1, 0),
-    "rgba": (0, 1, 2),
-    "bgra": (2, 1, 0),
-    "mono": (0, 0, 0),
-}
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
 Registration = Callable[[Tensor], Tensor]
 MIN_RGB_SIDE = 32
@@ -168,7 +160,7 @@ class DepthSuperResolver:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self._device.type, PRECISIONS[self.precision])
+        return torch.autocast(self._device.type, getattr(torch, self.precision))
 
 
 def without_far_pixels(depth: Tensor, lr: Tensor, distance: int) -> Tensor:
@@ -223,16 +215,7 @@ def _resolve_device(device: str) -> torch.device:
 
 
 def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: str) -> None:
-    if channel_order not in CHANNEL_ORDERS:
-        raise FrameError(
-            f"channel_order is {channel_order!r}, but must be one of {', '.join(CHANNEL_ORDERS)}"
-        )
-    shape: tuple[int, ...] = () if channel_order == "mono" else (len(channel_order),)
-    if rgb.dtype != np.uint8 or rgb.shape[2:] != shape or rgb.ndim != 2 + len(shape):
-        raise FrameError(
-            f"the {channel_order} image is {rgb.dtype} of shape {rgb.shape}, but must be uint8 of shape "
-            f"{('height', 'width', *shape)}"
-        )
+    check_rgb(rgb, channel_order)
     if depth.dtype not in (np.float32, np.uint16) or depth.ndim != 2:
         raise FrameError(
             f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 or uint16 of "

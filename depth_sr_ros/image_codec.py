@@ -23,6 +23,14 @@ RGB_ENCODINGS: dict[str, tuple[int, str]] = {
     "bgra8": (4, "bgra"),
     "mono8": (1, "mono"),
 }
+# Channel order -> which channels are red, green and blue; `mono` images are HxW.
+CHANNEL_ORDERS: dict[str, tuple[int, int, int]] = {
+    "rgb": (0, 1, 2),
+    "bgr": (2, 1, 0),
+    "rgba": (0, 1, 2),
+    "bgra": (2, 1, 0),
+    "mono": (0, 0, 0),
+}
 # encoding -> (type of a pixel, metres per unit); REP 118
 DEPTH_ENCODINGS: dict[str, tuple[type, float]] = {
     "16UC1": (np.uint16, 0.001),
@@ -60,6 +68,21 @@ def rgb_view(message: ImageLike) -> tuple[npt.NDArray[np.uint8], str]:
     channels, order = RGB_ENCODINGS[message.encoding]
     pixels = _strided(message, "RGB", np.dtype(np.uint8), channels)
     return (pixels[:, :, 0] if channels == 1 else pixels), order
+
+
+def check_rgb(rgb: npt.NDArray[Any], channel_order: str, min_side: int = 0) -> None:
+    """FrameError unless `rgb` is uint8 of the shape that `rgb_view` gives for this channel order."""
+    if channel_order not in CHANNEL_ORDERS:
+        raise FrameError(
+            f"channel_order is {channel_order!r}, but must be one of {', '.join(CHANNEL_ORDERS)}"
+        )
+    shape: tuple[int, ...] = () if channel_order == "mono" else (len(channel_order),)
+    fits = rgb.ndim == 2 + len(shape) and rgb.shape[2:] == shape and min(rgb.shape[:2]) >= min_side
+    if rgb.dtype != np.uint8 or not fits:
+        raise FrameError(
+            f"the {channel_order} image is {rgb.dtype} of shape {rgb.shape}, but must be uint8 of shape "
+            f"{('height', 'width', *shape)}"
+        )
 
 
 def depth_view(message: ImageLike) -> tuple[npt.NDArray[Any], float]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -41,17 +40,13 @@ class Mailbox(Generic[Item]):
             self._slot = [item]
             self._changed.notify()
 
-    def take(self, timeout: float | None = None, on_take: Callable[[], object] = lambda: None) -> Item | None:
-        """Wait for an item, at most `timeout` seconds; None when the mailbox is closed or the time over.
-
-        `on_take` is called before anybody can see that the slot is empty again.
-        """
+    def take(self, timeout: float | None = None) -> Item | None:
+        """Wait for an item, at most `timeout` seconds; None when the mailbox is closed or the time over."""
         with self._changed:
             self._changed.wait_for(lambda: self._slot or self._closed, timeout)
             if not self._slot:
                 return None
             self._taken += 1
-            on_take()
             return self._slot.pop()
 
     def clear(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from depth_sr_ros.config import VARIANTS, check_choice
+from depth_sr_ros.config import PRECISIONS, VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_codec import OUTPUT_ENCODINGS
 from depth_sr_ros.pairing import KEYS
@@ -23,7 +23,6 @@ POLICIES = ("nearest", "approximate", "exact")
 RGB_TRANSPORTS = ("raw", "compressed")
 DEPTH_TRANSPORTS = ("raw", "compressedDepth", "compressed")
 UNKNOWN = ("nan", "fill")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 EXTRINSICS = ("tf", "parameter")
 
 
@@ -117,7 +116,7 @@ TABLE: tuple[Spec, ...] = (
         "auto",
         "Number format of the network; auto: float16 on CUDA; on a CPU the faster "
         "of float32 and bfloat16, by trial at the warm-up",
-        choices=PRECISIONS,
+        choices=("auto", *PRECISIONS),
     ),
     Spec("engine.threads", 0, "CPU threads of the network; 0: all cores but one, which DDS needs", 0, 256),
     Spec(

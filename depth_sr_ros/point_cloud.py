@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.errors import FrameError
+from depth_sr_ros.image_codec import CHANNEL_ORDERS, check_rgb
 
 # sensor_msgs/PointField: (name, offset in bytes, datatype, count); 7 is FLOAT32. `rgb` holds the bits of
 # the integer 0x00RRGGBB in a float, as PCL and RViz expect it.
@@ -19,14 +20,6 @@ POINT_FIELDS = (("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("rgb", 12, 7, 1
 POINT_STEP = 16  # bytes in a point
 IS_BIGENDIAN = sys.byteorder == "big"  # the message's flag: the bytes are in the host's order
 
-# channel order (see image_codec.rgb_view) -> (dimensions after height and width, index of red, green, blue)
-_CHANNELS: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
-    "rgb": ((3,), (0, 1, 2)),
-    "bgr": ((3,), (2, 1, 0)),
-    "rgba": ((4,), (0, 1, 2)),
-    "bgra": ((4,), (2, 1, 0)),
-    "mono": ((), (0, 0, 0)),
-}
 # Bytes of red, green and blue within a point.
 _COLOUR_BYTES = (13, 14, 15) if IS_BIGENDIAN else (14, 13, 12)
 # Rows are written in blocks of about this many points, so that the passes over a block find it in the
@@ -98,7 +91,7 @@ def _write_points(
 
 def _write_colours(cloud: npt.NDArray[np.uint8], rgb: npt.NDArray[np.uint8], channel_order: str) -> None:
     """Fill red, green and blue of HxWx16 bytes."""
-    for byte, channel in zip(_COLOUR_BYTES, _CHANNELS[channel_order][1], strict=True):
+    for byte, channel in zip(_COLOUR_BYTES, CHANNEL_ORDERS[channel_order], strict=True):
         cloud[..., byte] = rgb if channel_order == "mono" else rgb[..., channel]
 
 
@@ -115,16 +108,9 @@ def _nearest(size: int, new_size: int) -> npt.NDArray[np.intp]:
 
 
 def _check(depth: npt.NDArray[Any], camera: PinholeCamera, rgb: npt.NDArray[Any], channel_order: str) -> None:
-    if channel_order not in _CHANNELS:
-        raise FrameError(f"channel_order is {channel_order!r}, but must be one of {', '.join(_CHANNELS)}")
+    check_rgb(rgb, channel_order, min_side=1)
     if depth.dtype != np.float32 or depth.shape != (camera.height, camera.width):
         raise FrameError(
             f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 of the camera's "
             f"shape {(camera.height, camera.width)}"
-        )
-    shape = _CHANNELS[channel_order][0]
-    if rgb.dtype != np.uint8 or rgb.ndim != 2 + len(shape) or rgb.shape[2:] != shape or 0 in rgb.shape:
-        raise FrameError(
-            f"the {channel_order} image is {rgb.dtype} of shape {rgb.shape}, but must be uint8 of shape "
-            f"{('height', 'width', *shape)}"
         )

@@ -51,9 +51,7 @@ class EngineWorker(Generic[Engine, Job]):
         self._on_bad = on_bad
         self._on_error = on_error
         self._done = self._bad = self._failed = 0
-        self._lock = threading.Lock()
-        self._idle = threading.Event()
-        self._idle.set()
+        self._ended = threading.Condition()
         self._ready = threading.Event()
         self._factory_error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="depth_sr_worker")
@@ -80,7 +78,8 @@ class EngineWorker(Generic[Engine, Job]):
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no job is under way; False when `timeout` seconds are over. Empty the mailbox first."""
-        return self._idle.wait(timeout)
+        with self._ended:
+            return self._ended.wait_for(lambda: self._mailbox.counts().taken == sum(self._counts()), timeout)
 
     @property
     def is_alive(self) -> bool:
@@ -89,8 +88,8 @@ class EngineWorker(Generic[Engine, Job]):
 
     def counts(self) -> WorkerCounts:
         """The counters, of one moment. Taken from the mailbox minus their sum: the jobs under way, 0 or 1."""
-        with self._lock:
-            return WorkerCounts(self._done, self._bad, self._failed)
+        with self._ended:
+            return self._counts()
 
     def _run(self) -> None:
         try:
@@ -100,15 +99,11 @@ class EngineWorker(Generic[Engine, Job]):
             return
         finally:
             self._ready.set()
-        while (job := self._mailbox.take(on_take=self._idle.clear)) is not None:
-            try:
-                going_on = self._do(engine, job)
-            finally:
-                # The job holds two images: they must not stay alive until the next one comes.
-                del job
-                self._idle.set()  # whatever happened: somebody may wait for it
-            if not going_on:
+        while (job := self._mailbox.take()) is not None:
+            if not self._do(engine, job):
                 return
+            # The job holds two images: they must not stay alive until the next one comes.
+            del job
 
     def _do(self, engine: Engine, job: Job) -> bool:
         try:
@@ -116,8 +111,10 @@ class EngineWorker(Generic[Engine, Job]):
         except FrameError as error:
             self._count(bad=1)
             self._on_bad(error)
-        except Exception as error:  # the boundary of the thread: reported, then the end
+        except BaseException as error:  # the boundary of the thread: counted, reported, then the end
             self._count(failed=1)
+            if not isinstance(error, Exception):
+                raise
             self._on_error(error)
             return False
         else:
@@ -125,7 +122,11 @@ class EngineWorker(Generic[Engine, Job]):
         return True
 
     def _count(self, done: int = 0, bad: int = 0, failed: int = 0) -> None:
-        with self._lock:
+        with self._ended:
             self._done += done
             self._bad += bad
             self._failed += failed
+            self._ended.notify_all()
+
+    def _counts(self) -> WorkerCounts:
+        return WorkerCounts(self._done, self._bad, self._failed)

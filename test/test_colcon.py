@@ -58,6 +58,29 @@ def sourced(workspace: Path, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_until_ready(command: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run a node by a shell command; once it is ready, Ctrl-C must end it with code 0."""
+    node = subprocess.Popen(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert node.stdout is not None
+    lines: list[str] = []
+    try:
+        for line in node.stdout:
+            lines.append(line)
+            if "ready: edge" in line:
+                node.send_signal(signal.SIGINT)
+        assert node.wait(timeout=30) == 0, "".join(lines)
+    finally:
+        node.kill()
+    assert any("ready: edge" in line for line in lines), "".join(lines)
+
+
 def test_ros2_run_finds_the_executables(workspace: Path) -> None:
     folder = workspace / "install" / PACKAGE / "lib" / PACKAGE
     for name in ("depth_sr_node", "depth-sr"):
@@ -97,25 +120,8 @@ def test_the_installed_command_runs_the_installed_package_with_torch(workspace: 
 
 def test_the_installed_node_starts_with_its_weights_and_ends_on_ctrl_c(workspace: Path) -> None:
     pytest.importorskip("rclpy", reason="no ROS 2 is installed")
-    node = subprocess.Popen(
-        ["bash", "-c", f"source install/setup.bash && exec install/{PACKAGE}/lib/{PACKAGE}/depth_sr_node"],
-        cwd=workspace,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert node.stdout is not None
-    lines: list[str] = []
-    try:
-        for line in node.stdout:
-            lines.append(line)
-            if "ready: edge" in line:
-                node.send_signal(signal.SIGINT)
-        assert node.wait(timeout=30) == 0, "".join(lines)
-    finally:
-        node.kill()
-    assert any("ready: edge" in line for line in lines)
+    command = f"source install/setup.bash && exec install/{PACKAGE}/lib/{PACKAGE}/depth_sr_node"
+    run_until_ready(command, workspace, clean_environment())
 
 
 def test_training_is_not_installed(workspace: Path) -> None:

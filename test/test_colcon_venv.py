@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import site
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_colcon import PACKAGE, clean_environment
+from test_colcon import PACKAGE, clean_environment, run_until_ready
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
@@ -57,22 +56,4 @@ def test_the_built_executable_runs_in_this_environment_and_finds_torch(
     where = "source install/setup.bash && python3 -c 'import depth_sr_ros as d, torch; print(d.__file__)'"
     assert run(where, workspace, environment).startswith(str(workspace))
     pytest.importorskip("rclpy", reason="no ROS 2 is installed")
-    node = subprocess.Popen(
-        ["bash", "-c", f"source install/setup.bash && exec {executable}"],
-        cwd=workspace,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert node.stdout is not None
-    lines = []
-    try:
-        for line in node.stdout:
-            lines.append(line)
-            if "ready: edge" in line:
-                node.send_signal(signal.SIGINT)
-        assert node.wait(timeout=60) == 0, "".join(lines)
-    finally:
-        node.kill()
-    assert any("ready: edge" in line for line in lines), "".join(lines)
+    run_until_ready(f"source install/setup.bash && exec {executable}", workspace, environment)

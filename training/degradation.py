@@ -85,7 +85,7 @@ class RandomDegradation:
         noise = torch.where(blotchy, _blotches(lr, generator), _randn(lr.shape, lr, generator))
         lr = lr + strength * noise_sigma(lr) * noise
         lr = torch.where(lr > 0, lr, torch.nan)
-        low, high = _quantiles(lr, (0.1, 0.9))
+        low, high = quantiles(lr, (0.1, 0.9))
         share = c.outlier_share * _rand(rows, lr, generator)
         hit = _rand(lr.shape, lr, generator) < share
         drawn = low + (high - low) * _rand(lr.shape, lr, generator)
@@ -138,8 +138,8 @@ def _blotches(like: Tensor, generator: Generator) -> Tensor:
     return smooth / smooth.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def _quantiles(lr: Tensor, q: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Per-sample quantiles over valid pixels, (B, 1, 1, 1) each; NaN where nothing is valid."""
+def quantiles(lr: Tensor, q: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Two per-sample quantiles over (B, 1, H, W) less NaN, (B, 1, 1, 1) each; NaN where nothing is valid."""
     values = torch.nanquantile(lr.flatten(1), torch.tensor(q, device=lr.device), dim=1)
     return values[0].view(-1, 1, 1, 1), values[1].view(-1, 1, 1, 1)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
+from training.degradation import quantiles
 
 UNITS = ("network", "scene")
 RMSE_FLOOR = 1e-6
@@ -58,9 +59,8 @@ def scene_span(depth: Tensor, valid: Tensor) -> Tensor:
     At least a tenth of the far one: in a flat view the unit does not shrink to the sensor's noise. 1 m where
     nothing is valid.
     """
-    ends = torch.tensor([0.02, 0.98], device=depth.device)
-    near, far = torch.nanquantile(torch.where(valid, depth, torch.nan).flatten(1), ends, dim=1)
-    return torch.maximum(far - near, 0.1 * far).nan_to_num(1.0).view(-1, 1, 1, 1)
+    near, far = quantiles(torch.where(valid, depth, torch.nan), (0.02, 0.98))
+    return torch.maximum(far - near, 0.1 * far).nan_to_num(1.0)
 
 
 def depth_loss(pred: Tensor, target: Tensor, valid: Tensor, weights: LossConfig) -> dict[str, Tensor]:

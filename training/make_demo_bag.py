@@ -14,8 +14,9 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.degradation import degrade
-from depth_sr_ros.demo_sequence import Intrinsics, SequenceFrame, write_sequence
+from depth_sr_ros.demo_sequence import SequenceFrame, write_sequence
 from depth_sr_ros.depth_io import to_millimetres
 from depth_sr_ros.errors import DepthSRError
 from training.data.procedural_sequence import Sequence
@@ -43,7 +44,7 @@ def main(
     """Render a camera's way through a procedural room and write it as a rosbag2."""
     sequence = Sequence(seed, frames, HEIGHT, WIDTH)
     camera = sequence.intrinsics
-    intrinsics = Intrinsics(WIDTH, HEIGHT, camera.fx, camera.fy, camera.cx, camera.cy)
+    intrinsics = PinholeCamera(WIDTH, HEIGHT, camera.fx, camera.fy, camera.cx, camera.cy)
     try:
         write_sequence(out, list(render(sequence, seed)), intrinsics)
     except DepthSRError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def _by_cv_bridge(message: Any, name: str, encoding: str, ours: Any) -> npt.NDAr
         ) from error
 
 
+@lru_cache
 def _real_cv_bridge() -> Any:
     """cv_bridge where it is part of a ROS 2 installation; None elsewhere.
 

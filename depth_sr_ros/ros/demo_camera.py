@@ -12,43 +12,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import rclpy
-from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from depth_sr_ros.demo_sequence import FRAME_ID, Intrinsics, SequenceFrame, read_intrinsics, read_sequence
-from depth_sr_ros.errors import DataError, DepthSRError
-from depth_sr_ros.ros import dds
+from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.demo_sequence import FRAME_ID, SequenceFrame, read_intrinsics, read_sequence
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message, pinhole_camera_info
+from depth_sr_ros.ros.peer import POLL_PERIOD_S, START_TIMEOUT_S, run_peer, wait_for_subscriber
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
 
 TRUTH_TOPIC = "/truth/depth/image"
-START_TIMEOUT_S = 90.0
-POLL_PERIOD_S = 0.02
 
 
-def make_player(camera: Intrinsics) -> SequencePlayer:
+def make_player(camera: PinholeCamera) -> SequencePlayer:
     """The publisher of RGB, CameraInfo and depth; needs rclpy to be initialised."""
     info = pinhole_camera_info((camera.width, camera.height), (camera.fx, camera.fy), (camera.cx, camera.cy))
     return SequencePlayer(info, FRAME_ID, name="demo_camera")
-
-
-def wait_for_viewer(truth: Publisher) -> None:
-    """Waits until somebody listens to the exact depth.
-
-    Raises:
-        DataError: nobody did in time.
-    """
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not truth.get_subscription_count():
-        if time.monotonic() > deadline:
-            raise DataError(
-                f"no viewer listens to {TRUTH_TOPIC} after {START_TIMEOUT_S:g} s: start the demo again"
-            )
-        time.sleep(POLL_PERIOD_S)
 
 
 def live(sequence: list[SequenceFrame], rate_hz: float) -> Iterator[Frame]:
@@ -58,13 +38,13 @@ def live(sequence: list[SequenceFrame], rate_hz: float) -> Iterator[Frame]:
         yield Frame(frame.rgb, frame.depth_mm, start + round(index * NS_PER_S / rate_hz))
 
 
-def run(arguments: argparse.Namespace, signals: StopSignals) -> None:
+def run(arguments: argparse.Namespace, signals: StopSignals) -> int:
     """Plays the sequence once, then stays: a process that ends takes with it what nobody has fetched yet."""
     sequence = read_sequence(arguments.sequence, arguments.frames)
     player = make_player(read_intrinsics(arguments.sequence))
     truth = player.create_publisher(Image, TRUTH_TOPIC, QoSProfile(depth=len(sequence)))
     player.wait_until_heard(START_TIMEOUT_S)
-    wait_for_viewer(truth)
+    wait_for_subscriber(truth, ": start the demo again")
     played = player.play(live(sequence, arguments.rate), arguments.rate)
     for frame, sent in zip(sequence, played, strict=True):
         if signals.received:
@@ -73,6 +53,7 @@ def run(arguments: argparse.Namespace, signals: StopSignals) -> None:
     while not signals.received:
         time.sleep(POLL_PERIOD_S)
     player.destroy_node()
+    return 0
 
 
 def main() -> int:
@@ -83,16 +64,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=15.0)
     arguments = parser.parse_args()
     signals = StopSignals()
-    dds.prepare_process()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        run(arguments, signals)
-    except DepthSRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run_peer(lambda: run(arguments, signals))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sensor_msgs.msg import Image
@@ -31,12 +30,11 @@ from sensor_msgs.msg import Image
 from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.demo_report import Row, save_picture, table
 from depth_sr_ros.demo_sequence import SequenceFrame, read_sequence
-from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.image_codec import depth_view
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
-from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.demo_camera import TRUTH_TOPIC
 from depth_sr_ros.ros.messages import to_nanoseconds
+from depth_sr_ros.ros.peer import run_peer
 
 OUTPUT_TOPIC = "/depth_sr/depth/image"
 # method -> what the table calls it
@@ -263,18 +261,11 @@ def main() -> int:
     parser.add_argument("--frames", type=int)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    dds.prepare_process()
-    # rclpy's own handlers would end the thread that receives before the report is written.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        return run(arguments, Console())
-    except DepthSRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        # rclpy's own handlers would end the thread that receives before the report is written.
+        return run_peer(lambda: run(arguments, Console()))
     except KeyboardInterrupt:
         return 130  # what a shell reports for a process that SIGINT ended
-    finally:
-        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-import rclpy
-from rclpy.signals import SignalHandlerOptions
-
-from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.main import StopSignals
+from depth_sr_ros.ros.peer import run_peer
 from depth_sr_ros.ros.probe import OUTPUT_TOPIC, Probe
 from depth_sr_ros.ros.synthetic_camera import DIRECT_TOPIC
 
@@ -52,12 +49,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, JSON")
     arguments = parser.parse_args()
     signals = StopSignals()
-    dds.prepare_process()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        return run(arguments, signals)
-    finally:
-        rclpy.try_shutdown()
+    return run_peer(lambda: run(arguments, signals))
 
 
 if __name__ == "__main__":

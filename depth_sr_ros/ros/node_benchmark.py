@@ -24,7 +24,7 @@ from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.processes import Processes
-from depth_sr_ros.ros.synthetic_camera import Size, size_of
+from depth_sr_ros.ros.synthetic_camera import Size, check_sides, size_of, size_text
 from depth_sr_ros.ros_domain import isolate
 
 Sizes = tuple[Size, Size]
@@ -76,8 +76,7 @@ def run_benchmark(
     if not 1 <= rate <= 240 or frames < 2:
         raise ConfigError(f"rate {rate:g} Hz must be from 1 to 240, and frames {frames} at least 2")
     for rgb, depth in sizes:
-        if min(rgb) < 32 or min(depth) < 2:
-            raise ConfigError("sides must be at least 32 pixels for RGB and 2 for depth")
+        check_sides(rgb, depth)
     signals = StopSignals()
     environment = dict(os.environ)
     isolate(environment)
@@ -87,7 +86,7 @@ def run_benchmark(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(plan))
         for rgb, depth, kind in plan:
-            progress.update(task, description=f"{_text(rgb)}, {kind}")
+            progress.update(task, description=f"{size_text(rgb)}, {kind}")
             run = measure(rgb, depth, kind, rate, frames, environment, lambda: signals.received)
             if run is None:
                 return 130
@@ -125,7 +124,7 @@ def measure(
             processes.start("listener", "depth_sr_ros.ros.latency_listener", listener)
             if not direct:
                 processes.start("node", "depth_sr_ros.ros.pass_through")
-            camera = ["--rgb-size", _text(rgb_size), "--depth-size", _text(depth_size)]
+            camera = ["--rgb-size", size_text(rgb_size), "--depth-size", size_text(depth_size)]
             camera += ["--rate", str(rate), "--frames", str(frames), *direct]
             processes.start("camera", "depth_sr_ros.ros.synthetic_camera", camera)
             names = ["camera", *([] if direct else ["node"])]
@@ -150,7 +149,7 @@ def table(runs: Sequence[Run], rate: float) -> Table:
         out.add_column(kind, justify="right", no_wrap=True)
     for sizes in dict.fromkeys((run.rgb_size, run.depth_size) for run in runs):
         found = {run.kind: _cells(run) for run in runs if (run.rgb_size, run.depth_size) == sizes}
-        out.add_row("+".join(map(_text, sizes)), style="bold")
+        out.add_row("+".join(map(size_text, sizes)), style="bold")
         names = list(next(iter(found.values())))
         for name in names:
             cells = [found[kind][name] if kind in found else "" for kind in KINDS]
@@ -205,7 +204,3 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _span(span: tuple[float, float] | None) -> str:
     return "-" if span is None else f"{span[0]:.2f} / {span[1]:.2f}"
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

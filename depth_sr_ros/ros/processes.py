@@ -6,12 +6,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 STOP_TIMEOUT_S = 15.0
 LOG_LINES = 15
+
+
+def end(processes: Collection[subprocess.Popen], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End what still runs: by SIGTERM, after `timeout_s` by SIGKILL."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class Processes:
@@ -59,15 +72,7 @@ class Processes:
 
     def stop(self) -> dict[str, int]:
         """End all that run, by SIGTERM, then by SIGKILL; returns the exit codes. Safe to call again."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self._processes.values():
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self._processes.values())
         return {name: process.returncode for name, process in self._processes.items()}
 
     def _log(self, name: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.ros.synthetic_camera import Size, check_sides, size_text
 
 MAX_SLOPE_MB_PER_MINUTE = 0.2
 JUDGED_FROM_MINUTES = 5.0
@@ -20,8 +21,6 @@ JUDGED_FROM_MINUTES = 5.0
 SETTLE_S, SETTLE_SHARE = 120.0, 0.4
 ENDED = ("published", "publish_errors", "bad", "failed")
 SHOWN = ("rgb_received", "depth_received", "pairs", "depth_unpaired", "depth_evicted", "overwritten", *ENDED)
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Settings:
         for name, value, low, high in (("minutes", self.minutes, 0.1, 10080), ("rate", self.rate, 1, 240)):
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value:g}, but must be from {low:g} to {high:g}")
-        if min(self.rgb_size) < 32 or min(self.depth_size) < 2:
-            raise ConfigError("sides must be at least 32 pixels for RGB and 2 for depth")
+        check_sides(self.rgb_size, self.depth_size)
 
     @property
     def is_judged(self) -> bool:
@@ -49,7 +47,7 @@ class Settings:
     @property
     def text(self) -> str:
         """In words."""
-        sizes = " and ".join("{}x{}".format(*size) for size in (self.rgb_size, self.depth_size))
+        sizes = " and ".join(map(size_text, (self.rgb_size, self.depth_size)))
         return f"{self.variant}, {sizes} at {self.rate:g} Hz for {self.minutes:g} minutes"
 
 

@@ -13,18 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import UInt32
 
-from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
-from depth_sr_ros.ros import dds
+from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.ros.endpoints import OUTPUT_QOS
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
+from depth_sr_ros.ros.peer import POLL_PERIOD_S, START_TIMEOUT_S, run_peer, wait_for_subscriber
 from depth_sr_ros.ros.sequence_player import SequencePlayer
 
 PLAYED_TOPIC = "/synthetic_camera/played"
@@ -33,8 +31,6 @@ DIRECT_TOPIC = "/synthetic_camera/image"
 PLAYED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRAME_ID = "camera_color_optical_frame"
 PICTURES = 8
-START_TIMEOUT_S = 90.0
-POLL_PERIOD_S = 0.02
 
 Size = tuple[int, int]
 
@@ -45,6 +41,17 @@ def size_of(text: str) -> Size:
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise ConfigError(f"size {text!r} must be WIDTHxHEIGHT in pixels, such as 640x480")
     return int(width), int(height)
+
+
+def size_text(size: Size) -> str:
+    """What `size_of` reads."""
+    return f"{size[0]}x{size[1]}"
+
+
+def check_sides(rgb_size: Size, depth_size: Size) -> None:
+    """ConfigError on a side that the network does not take."""
+    if min(rgb_size) < 32 or min(depth_size) < 2:
+        raise ConfigError("sides must be at least 32 pixels for RGB and 2 for depth")
 
 
 def scene(rgb_size: Size, depth_size: Size) -> Iterator[tuple[Image, Image]]:
@@ -92,7 +99,7 @@ def direct_camera(size: Size) -> tuple[Node, Callable[[int], None]]:
     publisher = node.create_publisher(Image, DIRECT_TOPIC, OUTPUT_QOS)
     depth = np.linspace(1, 3, size[0] * size[1], dtype=np.float32).reshape(size[::-1])
     pictures = [image_message(depth + i, "32FC1", header(0, FRAME_ID)) for i in range(PICTURES)]
-    _wait(lambda: publisher.get_subscription_count() > 0, DIRECT_TOPIC)
+    wait_for_subscriber(publisher)
 
     def send(index: int) -> None:
         picture = pictures[index % PICTURES]
@@ -102,16 +109,8 @@ def direct_camera(size: Size) -> tuple[Node, Callable[[int], None]]:
     return node, send
 
 
-def _wait(condition: Callable[[], bool], topic: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise DataError(f"nobody listens to {topic} after {START_TIMEOUT_S:g} s")
-        time.sleep(POLL_PERIOD_S)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Send all frames at the rate, say how many, stay until a signal."""
+def run(arguments: argparse.Namespace) -> int:
+    """Send all frames at the rate, say how many, stay until a signal; returns 0."""
     node, send = (
         direct_camera(arguments.rgb_size)
         if arguments.direct
@@ -119,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     played = node.create_publisher(UInt32, PLAYED_TOPIC, PLAYED_QOS)
     # Whoever measures subscribes to it once it hears the images.
-    _wait(lambda: played.get_subscription_count() > 0, PLAYED_TOPIC)
+    wait_for_subscriber(played)
     signals = StopSignals()  # until here a signal ends the process at once
     sent, start = 0, time.monotonic()
     while sent < arguments.frames and not signals.received:
@@ -131,6 +130,7 @@ def run(arguments: argparse.Namespace) -> None:
     while not signals.received:
         time.sleep(POLL_PERIOD_S)
     node.destroy_node()
+    return 0
 
 
 def main() -> int:
@@ -142,16 +142,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--direct", action="store_true", help=f"publish 32FC1 images on {DIRECT_TOPIC} alone")
     arguments = parser.parse_args()
-    dds.prepare_process()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        run(arguments)
-    except DepthSRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run_peer(lambda: run(arguments))
 
 
 if __name__ == "__main__":
