@@ -7,6 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 METADATA := setup.py setup.cfg pyproject.toml constraints.txt package.xml
+KERNELS := $(wildcard depth_sr_ros/native/*)
 # A sourced ROS 2 brings its own rclpy: the one from PyPI would shadow it.
 ifdef ROS_DISTRO
 RUN_EXTRAS :=
@@ -51,7 +52,7 @@ $(VENV)/.stamp-torch: constraints.txt | $(BIN)/python
 	$(PIP) torch
 	@touch $@
 
-$(VENV)/.stamp-run: $(METADATA) $(VENV)/.stamp-torch
+$(VENV)/.stamp-run: $(METADATA) $(KERNELS) $(VENV)/.stamp-torch
 	@echo "installing depth_sr_ros and its dependencies into $(VENV)"
 	$(PIP) -qq --editable ".$(RUN_EXTRAS)"
 	@touch $@

@@ -14,6 +14,7 @@ GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
 HEADS = ("residual", "kernel")
 PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
+RUNTIMES = ("torch", "native")  # torch's own operations; the CPU kernels of native/
 NORMALIZATIONS = ("fixed", "frame", "log")
 
 

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.config import PRECISIONS, check_choice
+from depth_sr_ros.config import PRECISIONS, RUNTIMES, ModelConfig, check_choice
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.image_codec import CHANNEL_ORDERS, check_rgb
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from depth_sr_ros.models.native import NativeNetwork, instruction_set, is_built, why_unsupported
 from depth_sr_ros.models.normalization import valid_mask
 from depth_sr_ros.models.registration import DepthRegistration
 
 # (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
 Registration = Callable[[Tensor], Tensor]
 MIN_RGB_SIDE = 32
-TRIALS = 3  # of each precision; the fastest counts
+TRIALS = 3  # of each way to run; the fastest counts
+# Of the kernels' answer from torch's, of the depth: far above what a different order of sums does (1e-5), far
+# below what anybody sees.
+MAX_DIFFERENCE = 1e-3
 MIN_DEPTH_SIDE = 2
+
+
+class Way(NamedTuple):
+    """How the network runs."""
+
+    runtime: str
+    precision: str
 
 
 class DepthSuperResolver:
@@ -38,7 +49,9 @@ class DepthSuperResolver:
     "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; `threads`, torch's CPU threads, which are the
     whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
     model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA; on a
-    CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16".
+    CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16";
+    `runtime`, "torch", "native" (the package's own kernels: float32 on a CPU, for `edge`), or "auto", native
+    where it is possible, unless `warm_up` finds that torch is faster. `warnings` says what was refused.
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
     """
@@ -52,6 +65,7 @@ class DepthSuperResolver:
         threads: int | None = None,
         guide_path: str | Path | None = None,
         precision: str = "auto",
+        runtime: str = "auto",
     ) -> None:
         if threads is not None:
             if threads < 1:
@@ -59,13 +73,19 @@ class DepthSuperResolver:
             torch.set_num_threads(threads)
         self._device = _resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
-        self._candidates = _candidates(self._device) if precision == "auto" else (precision,)
+        check_choice("runtime", runtime, ("auto", *RUNTIMES))
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
         guide = DepthAnythingGuide.from_folder(guide_path) if guide_path is not None else None
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
         if guide is not None and header.model.guide == "none":
             raise ConfigError(f"variant {variant!r} takes no guide; remove guide_path or choose 'fast'")
-        self.precision = self._candidates[0]
+        self._ways = _ways(runtime, precision, self._device, header.model)
+        self._way = self._ways[0]
+        # It keeps a second copy of the weights, in the kernels' order.
+        self._native = (
+            NativeNetwork(self._model, torch.get_num_threads()) if self._way.runtime == "native" else None
+        )
+        self.warnings: list[str] = []
         self.device = str(self._device)
         self.info: dict[str, Any] = {
             "variant": header.variant,
@@ -77,13 +97,24 @@ class DepthSuperResolver:
         }
 
     @property
+    def runtime(self) -> str:
+        """What runs the network now: one of RUNTIMES."""
+        return self._way.runtime
+
+    @property
+    def precision(self) -> str:
+        """The number format that it computes in now: one of PRECISIONS."""
+        return self._way.precision
+
+    @property
     def description(self) -> str:
         """The network, where and how it runs, in one line."""
         parameters = sum(p.numel() for p in self._model.parameters())
         guided = "with Depth Anything" if self._model.guide is not None else "without a foundation model"
+        kernels = "torch" if self.runtime == "torch" else f"{instruction_set()} kernels"
         return (
             f"{self.info['variant']} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
-            f"{self.precision}, weights {self.info['hash']}"
+            f"{self.precision}, {kernels}, weights {self.info['hash']}"
         )
 
     def __call__(
@@ -116,8 +147,7 @@ class DepthSuperResolver:
                 lr = registration(lr)
             if output_size is not None and output_size != (rgb.shape[1], rgb.shape[0]):
                 image = _shrink(image, output_size)
-            with self._autocast():
-                result = self._model.upsample(image, lr)
+            result = self._upsample(image, lr)
             if max_fill_distance is not None:
                 result = without_far_pixels(result, lr, max_fill_distance)
             return result[0, 0].cpu().numpy()
@@ -131,17 +161,40 @@ class DepthSuperResolver:
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run on (width, height) sizes, so that the first real frame does not pay for preparations.
 
-        Where `precision` is "auto" and the device has several, the fastest on these sizes is taken.
+        Of the ways to run the network that the options left open the fastest on these sizes is taken. The
+        kernels' answer is compared with torch's first: where they differ by more than MAX_DIFFERENCE of the
+        depth, `warnings` says so, and torch runs.
         """
-        rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
-        depth = np.ones((depth_size[1], depth_size[0]), np.float32)
+        noise = np.random.default_rng(0)
+        rgb = noise.integers(0, 256, (rgb_size[1], rgb_size[0], 3), np.uint8)
+        depth = noise.uniform(1.0, 4.0, (depth_size[1], depth_size[0])).astype(np.float32)
+        if self._native is not None:
+            self._check_native(rgb, depth)
         seconds = {}
-        for precision in self._candidates:
-            self.precision = precision
+        for way in self._ways:
+            self._way = way
             self(rgb, depth)
-            seconds[precision] = min(self._timed(rgb, depth) for _ in range(TRIALS))
-        self.precision = min(seconds, key=lambda name: seconds[name])
-        self._candidates = (self.precision,)
+            seconds[way] = min(self._timed(rgb, depth) for _ in range(TRIALS))
+        self._way = min(seconds, key=lambda way: seconds[way])
+        self._ways = (self._way,)
+        if self._way.runtime != "native":
+            self._native = None
+
+    def _check_native(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> None:
+        reference = Way("torch", "float32")
+        answers = {}
+        for way in (self._ways[0], reference):
+            self._way = way
+            answers[way] = self(rgb, depth)
+        expected = answers[reference]
+        difference = float(np.max(np.abs(answers[self._ways[0]] - expected) / expected))
+        if not difference <= MAX_DIFFERENCE:
+            self.warnings.append(
+                f"the {instruction_set()} kernels differ from torch by {difference:.2g} of the depth, more "
+                f"than {MAX_DIFFERENCE:g}: torch runs the network instead; please report this"
+            )
+            self._ways = tuple(way for way in self._ways if way.runtime == "torch") or (reference,)
+            self._native = None
 
     def _timed(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
         start = time.perf_counter()
@@ -156,6 +209,12 @@ class DepthSuperResolver:
         image = image.permute(2, 0, 1)[None]
         order = CHANNEL_ORDERS[channel_order]
         return image[:, :3] if order == (0, 1, 2) else image[:, order]
+
+    def _upsample(self, image: Tensor, lr: Tensor) -> Tensor:
+        if self._way.runtime == "native" and self._native is not None:
+            return self._native.upsample(image, lr)
+        with self._autocast():
+            return self._model.upsample(image, lr)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -184,8 +243,27 @@ def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
-def _candidates(device: torch.device) -> tuple[str, ...]:
-    """Precisions worth a trial, the safe one first; docs/evaluation.md says what the others cost."""
+def _ways(runtime: str, precision: str, device: torch.device, config: ModelConfig) -> tuple[Way, ...]:
+    """The ways to run the network that the options allow, the one to begin with first."""
+    exact = precision in ("auto", "float32")
+    if runtime == "native" and (device.type != "cpu" or not exact):
+        raise ConfigError(
+            f"runtime 'native' computes in float32 on a CPU, not in {precision} on {device.type}; use 'torch'"
+        )
+    ways = [Way("torch", name) for name in _precisions(device, precision)] if runtime != "native" else []
+    possible = device.type == "cpu" and exact and not why_unsupported(config) and is_built()
+    # Where it is asked for by name NativeNetwork says why it is not possible.
+    return (
+        (Way("native", "float32"), *ways)
+        if runtime == "native" or runtime == "auto" and possible
+        else tuple(ways)
+    )
+
+
+def _precisions(device: torch.device, precision: str) -> tuple[str, ...]:
+    """Precisions of torch worth a trial, the safe one first; docs/evaluation.md says what the others cost."""
+    if precision != "auto":
+        return (precision,)
     if device.type == "cuda":
         return ("float16",)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from depth_sr_ros.config import PRECISIONS, VARIANTS, check_choice
+from depth_sr_ros.config import PRECISIONS, RUNTIMES, VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_codec import OUTPUT_ENCODINGS
 from depth_sr_ros.pairing import KEYS
@@ -117,6 +117,13 @@ TABLE: tuple[Spec, ...] = (
         "Number format of the network; auto: float16 on CUDA; on a CPU the faster "
         "of float32 and bfloat16, by trial at the warm-up",
         choices=("auto", *PRECISIONS),
+    ),
+    Spec(
+        "engine.runtime",
+        "auto",
+        "What runs the network; native: the package's own CPU kernels, for edge in float32; auto: the "
+        "faster, by trial at the warm-up",
+        choices=("auto", *RUNTIMES),
     ),
     Spec("engine.threads", 0, "CPU threads of the network; 0: all cores but one, which DDS needs", 0, 256),
     Spec(

@@ -26,9 +26,10 @@ def adain(rel: Tensor, lr: Tensor, size: tuple[int, int]) -> Tensor:
     mean_rel, var_rel = _mean_and_variance(rel, size)
     mean_lr, var_lr = _mean_and_variance(lr, size)
     scale = torch.sqrt((var_lr + EPS) / (var_rel + EPS))
-    # One multiply-add over the map; the statistics stay float32 until here.
+    # One multiply-add over the map, in float32: where `rel` is flat the scale is large, and product and shift
+    # are large and cancel.
     shift = mean_lr - mean_rel * scale
-    return torch.addcmul(shift.to(rel.dtype), rel, scale.to(rel.dtype))
+    return torch.addcmul(shift, rel.float(), scale).to(rel.dtype)
 
 
 def fuse(rel: Tensor, lr: Tensor, size: tuple[int, int], kind: str) -> Tensor:

@@ -48,7 +48,7 @@ class KernelHead(nn.Module):
         shift, sharpness, gate = self._per_cell(features)
         cells = depth.mean(1, keepdim=True) + correction * shift
         around = _surrounded(torch.cat([cells, _colour_terms(rgb)], 1))
-        weight, bias = self._logit_layer()
+        weight, bias = self.logit_layer()
         height, width = depth.shape[-2:]
         # On a CPU in blocks whose nine logits a pixel stay in its cache: twice as fast as all at once.
         rows = height if torch.is_grad_enabled() or not depth.is_cpu else max(1, BLOCK_CELLS // width)
@@ -76,7 +76,7 @@ class KernelHead(nn.Module):
         shift, sharpness, gate = pointwise(features, weight, bias).split([1, 1, self.unshuffle**2], 1)
         return shift, F.softplus(sharpness + INITIAL_COLOUR_SHARPNESS), gate
 
-    def _logit_layer(self) -> tuple[Tensor, Tensor]:
+    def logit_layer(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the learned term, a neighbour's subpixels beside each other."""
         order = (self.unshuffle**2, len(NEIGHBOURS), -1)
         weight, bias = (p.view(order).transpose(0, 1) for p in (self.logits.weight, self.logits.bias))

@@ -270,12 +270,15 @@ class DepthSRNode(LifecycleNode):
 
     def _load(self, values: dict[str, Any]) -> Engine:
         engine = self._make_engine(values)
+        for warning in getattr(engine, "warnings", ()):
+            self._report(warning)
         info = getattr(engine, "info", {})
         self._engine_info = {
             "device": str(engine.device),
             "engine": str(engine.description),
             "variant": str(info.get("variant", values["variant"])),
             "precision": str(getattr(engine, "precision", "")),
+            "runtime": str(getattr(engine, "runtime", "")),
             "weights": str(info.get("hash", "")),
         }
         return engine
@@ -310,7 +313,7 @@ class DepthSRNode(LifecycleNode):
         names = {"rgb": "rgb", "info": "rgb_info", "depth": "depth"}
         out |= {f"{key}_publishers": self._matched(inputs.get(name)) for key, name in names.items()}
         out |= {f"{name}_topic": self._image_topic(name) for name in ("rgb", "depth")}
-        empty = dict.fromkeys(("device", "engine", "variant", "precision", "weights"), "")
+        empty = dict.fromkeys(("device", "engine", "variant", "precision", "runtime", "weights"), "")
         return out | empty | self._engine_info | {"last_error": self._last_error}
 
     def _matched(self, subscription: Any) -> int:

@@ -305,6 +305,7 @@ def load_engine(values: dict[str, Any]) -> Engine:
         threads=threads,
         guide_path=values["guide.path"] or None,
         precision=values["engine.precision"],
+        runtime=values["engine.runtime"],
     )
     engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
     return engine

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU kernels compute what the torch modules compute, for each instruction set of this processor."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.config import VARIANTS, ModelConfig
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models import native
+from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
+from depth_sr_ros.models.depth_sr import DepthSRNet
+
+needs_kernels = pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
+SMALL = dataclasses.replace(VARIANTS["edge"], channels=(16, 32, 48, 64, 80))
+
+
+@pytest.fixture(scope="module")
+def shipped() -> DepthSRNet:
+    return load_checkpoint(shipped_checkpoint("edge"))[0]
+
+
+@pytest.fixture(autouse=True)
+def best_instruction_set() -> Iterator[None]:
+    yield
+    if native.is_built():
+        native.use_instruction_set("best")
+
+
+def random_net(config: ModelConfig) -> DepthSRNet:
+    """A network none of whose parameters is idle, as many are at the start of a training."""
+    torch.manual_seed(0)
+    net = DepthSRNet(config)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.03)
+    return net.eval()
+
+
+def frame(height: int, width: int, lr_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(height)
+    rgb = torch.randint(0, 256, (1, height, width, 3), generator=generator, dtype=torch.uint8)
+    depth = torch.rand(1, 1, *lr_size, generator=generator) * 3 + 1
+    depth[torch.rand(depth.shape, generator=generator) < 0.2] = torch.nan
+    return rgb.permute(0, 3, 1, 2), depth
+
+
+def test_the_kernels_are_built_where_there_is_a_compiler() -> None:
+    if shutil.which("c++"):
+        assert native.is_built(), (
+            "c++ is here, but the installation built no kernels: pip install -v says why"
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", native.INSTRUCTION_SETS)
+@pytest.mark.parametrize("size", [((480, 640), (120, 160)), ((333, 517), (40, 61)), ((32, 37), (2, 5))])
+def test_the_shipped_network_answers_as_with_torch(
+    shipped: DepthSRNet, name: str, size: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    try:
+        native.use_instruction_set(name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    rgb, depth = frame(*size[0], size[1])
+    found = native.NativeNetwork(shipped, threads=1).upsample(rgb, depth)
+    torch.testing.assert_close(found, shipped.upsample(rgb, depth), atol=1e-4, rtol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"fusion": "add"},
+        {"head": "residual"},
+        {"normalization": "frame"},
+        {"normalization": "fixed"},
+        {"encoder_blocks": (2, 1, 1, 3), "middle_blocks": 2, "decoder_blocks": (2, 1, 0, 1)},
+    ],
+)
+def test_every_switch_of_the_network_is_honoured(change: dict) -> None:
+    net = random_net(dataclasses.replace(SMALL, **change))
+    rgb, depth = frame(200, 136, (25, 17))
+    expected = net.upsample(rgb, depth)
+    found = native.NativeNetwork(net, threads=2).upsample(rgb, depth)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    # A plain interpolation would be as near to itself: the network must have had a say.
+    assert (expected - net.lr_input(depth, (200, 136)).base).abs().mean() > 1e-2
+
+
+@needs_kernels
+def test_threads_and_frames_before_do_not_change_the_answer(shipped: DepthSRNet) -> None:
+    one, three = (native.NativeNetwork(shipped, threads) for threads in (1, 3))
+    first, second, other = frame(96, 160, (24, 40)), frame(100, 160, (25, 40)), frame(64, 64, (8, 8))
+    before = one.upsample(*first)
+    kept = before.clone()
+    for each in (second, other, first):
+        torch.testing.assert_close(three.upsample(*each), one.upsample(*each), atol=1e-5, rtol=1e-5)
+    assert torch.equal(before, kept), "an answer must not lie in memory that the next frame takes"
+    assert torch.equal(one.upsample(*first), kept)
+
+
+@needs_kernels
+def test_a_frame_without_any_measurement_is_all_nan(shipped: DepthSRNet) -> None:
+    rgb, depth = frame(64, 96, (16, 24))
+    network = native.NativeNetwork(shipped, threads=1)
+    assert torch.isnan(network.upsample(rgb, torch.full_like(depth, torch.nan))).all()
+    assert torch.isfinite(network.upsample(rgb, depth)).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("order", ["rgb", "bgr", "rgba", "bgra", "mono"])
+def test_every_channel_order_reaches_the_kernels(order: str) -> None:
+    rng = np.random.default_rng(0)
+    shape = (96, 160) if order == "mono" else (96, 160, len(order))
+    image = rng.integers(0, 256, shape, np.uint8)
+    depth = rng.uniform(1, 4, (24, 40)).astype(np.float32)
+    answers = [
+        DepthSuperResolver(device="cpu", runtime=runtime)(image, depth, channel_order=order)
+        for runtime in ("native", "torch")
+    ]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
+
+
+@needs_kernels
+def test_auto_begins_with_the_kernels_and_says_so() -> None:
+    engine = DepthSuperResolver(device="cpu")
+    assert engine.runtime == "native" and f"{native.instruction_set()} kernels" in engine.description
+    assert DepthSuperResolver(device="cpu", runtime="torch").runtime == "torch"
+    assert DepthSuperResolver(device="cpu", precision="bfloat16").runtime == "torch"
+
+
+@needs_kernels
+def test_a_warm_up_keeps_what_was_asked_for_by_name() -> None:
+    engine = DepthSuperResolver(device="cpu", runtime="native")
+    engine.warm_up((96, 64), (24, 16))
+    assert engine.runtime == "native" and not engine.warnings
+
+
+@needs_kernels
+@pytest.mark.parametrize("runtime", ["auto", "native"])
+def test_kernels_that_differ_from_torch_are_refused(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = native.NativeNetwork.upsample
+    monkeypatch.setattr(native.NativeNetwork, "upsample", lambda *given: right(*given) * 1.01)
+    engine = DepthSuperResolver(device="cpu", runtime=runtime)
+    engine.warm_up((96, 64), (24, 16))
+    assert engine.runtime == "torch"
+    assert len(engine.warnings) == 1 and "differ from torch by 0.01" in engine.warnings[0]
+    _, depth = frame(64, 96, (16, 24))
+    assert np.isfinite(engine(np.zeros((64, 96, 3), np.uint8), depth[0, 0].numpy())).all()
+
+
+def test_without_the_kernels_torch_runs_and_asking_for_them_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "MODULE", "_absent")
+    native.library.cache_clear()
+    try:
+        assert DepthSuperResolver(device="cpu").runtime == "torch"
+        with pytest.raises(ConfigError, match="install g\\+\\+"):
+            DepthSuperResolver(device="cpu", runtime="native")
+    finally:
+        native.library.cache_clear()
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (VARIANTS["challenge"], "guide"),
+        (dataclasses.replace(SMALL, unshuffle=2), "2 pixels a side"),
+        (dataclasses.replace(SMALL, channels=(16, 32, 40, 64, 80)), "40 channels"),
+    ],
+)
+def test_a_network_that_the_kernels_cannot_run_is_named(config: ModelConfig, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        native.NativeNetwork(DepthSRNet(config), threads=1)
+
+
+def test_native_takes_float32_on_a_cpu_alone() -> None:
+    with pytest.raises(ConfigError, match="float32 on a CPU, not in bfloat16"):
+        DepthSuperResolver(device="cpu", runtime="native", precision="bfloat16")
+    with pytest.raises(ConfigError, match="did you mean 'native'"):
+        DepthSuperResolver(device="cpu", runtime="natve")
