@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
+from depth_sr_ros.errors import DataError, DepthSRError
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
 
@@ -111,9 +111,9 @@ def soak(
     _need_rclpy("the soak")
     from rich.console import Console
 
+    from depth_sr_ros.image_size import size_of
     from depth_sr_ros.ros.soak import run_soak
     from depth_sr_ros.ros.soak_report import Settings
-    from depth_sr_ros.ros.synthetic_camera import size_of
 
     settings = Settings(minutes, rate, size_of(rgb_size), size_of(depth_size), variant)
     sys.exit(run_soak(settings, json, Console()))
@@ -122,7 +122,8 @@ def soak(
 @app.command()
 def benchmark(
     node: Annotated[
-        bool, typer.Option("--node", help="Measure the node with an engine that costs nothing.")
+        bool,
+        typer.Option("--node", help="Measure the node (needs ROS 2), its engine one that costs nothing."),
     ] = False,
     size: Annotated[
         list[str] | None,
@@ -131,20 +132,38 @@ def benchmark(
             "1280x720+320x180."
         ),
     ] = None,
-    rate: Annotated[float, typer.Option(help="Frames per second, 1 to 240.")] = 15.0,
-    frames: Annotated[int, typer.Option(help="Frames per run, from 2; there are three runs per size.")] = 150,
+    rate: Annotated[
+        float, typer.Option(help="Of the camera with --node: frames per second, 1 to 240.")
+    ] = 15.0,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Frames per run, from 2; default 150 with --node (three runs per size), else 30."),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(help="CPU threads of the network; repeat it for more. Default: one, and all cores."),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    variant: Variant = "edge",
+    device: Device = "auto",
     json: JsonFile = None,
 ) -> None:
-    """Measure what the live node costs (needs ROS 2), in itself and between camera and listener."""
-    if not node:
-        raise ConfigError("only the benchmark of the node exists yet: add --node")
-    _need_rclpy("the node's benchmark")
+    """Measure the engine in every way that it can run, filters beside it; with --node what the node costs."""
     from rich.console import Console
 
-    from depth_sr_ros.ros.node_benchmark import DEFAULT_SIZES, run_benchmark, sizes_of
+    from depth_sr_ros.image_size import DEFAULT_SIZES, sizes_of
 
-    sizes = [sizes_of(text) for text in size] if size else list(DEFAULT_SIZES)
-    sys.exit(run_benchmark(sizes, rate, frames, json, Console()))
+    pairs = [sizes_of(text) for text in size] if size else list(DEFAULT_SIZES)
+    if node:
+        _need_rclpy("the node's benchmark")
+        from depth_sr_ros.ros.node_benchmark import run_benchmark
+
+        sys.exit(run_benchmark(pairs, rate, 150 if frames is None else frames, json, Console()))
+    from depth_sr_ros.benchmark import default_threads, run_engine_benchmark
+
+    count = 30 if frames is None else frames
+    counts = threads or default_threads()
+    run_engine_benchmark(checkpoint, variant, device, pairs, counts, count, json, Console())
 
 
 @app.command()

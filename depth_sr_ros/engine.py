@@ -243,6 +243,11 @@ def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
+def ways_on(device: str, config: ModelConfig) -> tuple[Way, ...]:
+    """All ways to run such a network on `device`, as the engine takes it; ConfigError on a wrong one."""
+    return _ways("auto", "auto", _resolve_device(device), config)
+
+
 def _ways(runtime: str, precision: str, device: torch.device, config: ModelConfig) -> tuple[Way, ...]:
     """The ways to run the network that the options allow, the one to begin with first."""
     exact = precision in ("auto", "float32")

@@ -125,7 +125,13 @@ TABLE: tuple[Spec, ...] = (
         "faster, by trial at the warm-up",
         choices=("auto", *RUNTIMES),
     ),
-    Spec("engine.threads", 0, "CPU threads of the network; 0: all cores but one, which DDS needs", 0, 256),
+    Spec(
+        "engine.threads",
+        0,
+        "CPU threads of the network; 0: all cores but one, which DDS needs; both of two",
+        0,
+        256,
+    ),
     Spec(
         "warmup.rgb_size",
         [640, 480],

@@ -31,7 +31,15 @@ MESSAGE_PACKAGES = ("_msgs", "_interfaces", "_srvs")
 
 # Layers of the package, the lowest first; a module may import from its own layer and from lower ones.
 PLAIN, MODELS, ENGINE, WORKER, TOOLS, ROS = range(6)
-LAYER_OF = {"models": MODELS, "engine": ENGINE, "worker": WORKER, "ros": ROS, "cli": TOOLS, "demo": TOOLS}
+LAYER_OF = {
+    "models": MODELS,
+    "engine": ENGINE,
+    "worker": WORKER,
+    "ros": ROS,
+    "cli": TOOLS,
+    "demo": TOOLS,
+    "benchmark": TOOLS,
+}
 
 
 def module_name(path: Path) -> str:

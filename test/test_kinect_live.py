@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real input through the live path: 120 Kinect frames, degraded x4, through the node in another process.
 
-The rate is 15 Hz, or less where one core of this machine cannot keep up with it: the test says so then.
+The rate is 15 Hz, or less where this machine cannot keep up with it: the test says so then.
 Set DEPTH_SR_PICTURES to a folder to keep the picture of three frames there (docs/images/kinect_live.png).
 """
 
@@ -28,6 +28,7 @@ from depth_sr_ros.degradation import degrade
 from depth_sr_ros.depth_io import read_depth, read_rgb
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.messages import NS_PER_S
+from depth_sr_ros.ros.pipeline import default_threads
 
 FRAMES, RATE_HZ, SCALE = 120, 15.0, 4
 # Of the period; the rest is for DDS, the camera and the listener on the same two cores.
@@ -75,8 +76,8 @@ def sequence(data_dir: Path) -> Sequence:
 
 @pytest.fixture(scope="module")
 def network_s(sequence: Sequence) -> float:
-    """Seconds that one frame takes one thread of this machine."""
-    engine = DepthSuperResolver(device="cpu", threads=1)
+    """Seconds that one frame takes the engine as the node makes it."""
+    engine = DepthSuperResolver(device="cpu", threads=default_threads())
     engine.warm_up((640, 480), (160, 120))
     start = time.perf_counter()
     for rgb, depth in zip(sequence.rgb[:5], sequence.sent, strict=False):
@@ -86,10 +87,10 @@ def network_s(sequence: Sequence) -> float:
 
 @pytest.fixture(scope="module")
 def rate_hz(network_s: float) -> float:
-    """What one thread of this machine can do, at most 15 Hz."""
+    """What this machine can do, at most 15 Hz."""
     rate = min(RATE_HZ, NETWORK_SHARE / network_s)
     note = "" if rate == RATE_HZ else f", so the sequence is played at {rate:.1f} Hz instead of {RATE_HZ:g}"
-    print(f"the network takes {network_s * 1e3:.0f} ms a frame on one thread{note}")
+    print(f"the network takes {network_s * 1e3:.0f} ms a frame{note}")
     return rate
 
 

@@ -16,7 +16,8 @@ from ros_helpers import PythonProcess
 from test_soak import has_ended, wait_for_children
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.ros.node_benchmark import DIRECT, KINDS, NO_PROFILE, NODE, STAGES, sizes_of
+from depth_sr_ros.image_size import sizes_of
+from depth_sr_ros.ros.node_benchmark import DIRECT, KINDS, NO_PROFILE, NODE, STAGES
 from depth_sr_ros.ros.pass_through import PassThrough
 from depth_sr_ros.ros.soak_report import broken_identities
 

@@ -31,16 +31,26 @@ class DepthPrediction:
 
 @dataclass(frozen=True)
 class LRInput:
-    """What the network sees of the LR depth, each (B, 1, H, W) at image size.
+    """What the network sees of the LR depth, each (B, 1, h, w).
 
-    `base` is the interpolated depth in `normalizer`'s unit, `detail` what it holds beyond its local mean, in
-    units of a correction, `mask` 1 where the LR pixel was measured.
+    `filled`: metres, without holes; `detail`: what it holds beyond its local mean, in units of a correction;
+    `mask`: 1 where it was measured.
     """
 
-    base: Tensor
+    filled: Tensor
     detail: Tensor
     mask: Tensor
     normalizer: DepthNormalizer
+
+    @classmethod
+    def from_depth(cls, depth_lr: Tensor, config: ModelConfig) -> LRInput:
+        """From metres (B, 1, h, w), holes and all."""
+        valid = valid_mask(depth_lr)
+        filled = fill_holes(depth_lr, valid)
+        normalizer = DepthNormalizer.from_frame(filled, config)
+        # asinh: linear for noise, logarithmic for the jump at an object's edge, which is 20 corrections.
+        detail = torch.asinh(local_detail(normalizer.normalize(filled)) / normalizer.correction)
+        return cls(filled, detail, valid.float(), normalizer)
 
 
 class DepthSRNet(nn.Module):
@@ -68,34 +78,25 @@ class DepthSRNet(nn.Module):
         if relative_depth is None and self.guide is not None:
             relative_depth = self.guide(rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb)
         size = (rgb.shape[-2], rgb.shape[-1])
-        seen = self.lr_input(depth_lr, size)
+        seen = LRInput.from_depth(depth_lr, self.config)
         normalizer = seen.normalizer
+        # Interpolated in metres, as a depth image would be, then brought to the network's unit.
+        base = normalizer.normalize(F.interpolate(seen.filled, size, mode="bilinear", align_corners=False))
         pixels = self.unet.cells(rgb)
         rel = self._rel_cells(pixels, relative_depth)
+        detail = F.interpolate(seen.detail, size, mode="bilinear", align_corners=False)
+        mask = F.interpolate(seen.mask, size, mode="nearest-exact")
         # The published range clips at depth_clip; the base keeps what lies beyond it.
-        base = seen.base.clamp(0, 1) if self.config.normalization == "fixed" else seen.base
-        lr = self.unet.cells(torch.cat([base, seen.detail, seen.mask], 1))
+        clipped = base.clamp(0, 1) if self.config.normalization == "fixed" else base
+        lr = self.unet.cells(torch.cat([clipped, detail, mask], 1))
         residual, features = self.unet(rel, lr, size)
         # float32 from here on: bf16 costs 7e-3 on a unit range.
         with torch.autocast(base.device.type, enabled=False):
-            depth = self.unet.cells(seen.base) + normalizer.correction * residual
+            depth = self.unet.cells(base) + normalizer.correction * residual
             if self.kernel_head is not None:
                 depth = self.kernel_head(features.float(), pixels.float(), depth, normalizer.correction)
             depth = F.pixel_shuffle(depth, self.config.unshuffle)[..., : size[0], : size[1]]
         return DepthPrediction(depth, normalizer)
-
-    def lr_input(self, depth_lr: Tensor, size: tuple[int, int]) -> LRInput:
-        """`depth_lr` (B, 1, h, w) in metres, holes and all, as the network's input for an image of `size`."""
-        valid = valid_mask(depth_lr)
-        filled = fill_holes(depth_lr, valid)
-        normalizer = DepthNormalizer.from_frame(filled, self.config)
-        # Interpolated in metres, as a depth image would be, then brought to the network's unit.
-        base = normalizer.normalize(F.interpolate(filled, size, mode="bilinear", align_corners=False))
-        # asinh: linear for noise, logarithmic for the jump at an object's edge, which is 20 corrections.
-        detail = torch.asinh(local_detail(normalizer.normalize(filled)) / normalizer.correction)
-        detail = F.interpolate(detail, size, mode="bilinear", align_corners=False)
-        mask = F.interpolate(valid.float(), size, mode="nearest-exact")
-        return LRInput(base, detail, mask, normalizer)
 
     def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:
         """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""
@@ -111,10 +112,10 @@ class DepthSRNet(nn.Module):
 
         A sample without any valid LR pixel comes back all NaN: there is no scale to answer with.
         """
-        return known_depth(self(rgb, depth_lr.float(), relative_depth), depth_lr)
+        return known_depth(self(rgb, depth_lr.float(), relative_depth).depth, depth_lr)
 
 
-def known_depth(prediction: DepthPrediction, depth_lr: Tensor) -> Tensor:
-    """The prediction in metres; all NaN for a sample whose `depth_lr` has no valid pixel."""
+def known_depth(depth: Tensor, depth_lr: Tensor) -> Tensor:
+    """`depth` (B, 1, H, W), all NaN for a sample whose `depth_lr` has no valid pixel."""
     known = valid_mask(depth_lr).flatten(1).any(dim=1).view(-1, 1, 1, 1)
-    return torch.where(known, prediction.depth, torch.nan)
+    return torch.where(known, depth, torch.nan)

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import importlib.machinery
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet, LRInput, known_depth
+from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput, known_depth
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE, Encoder
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, KernelHead
 from depth_sr_ros.models.nafnet import NAFBlock, NAFStage
-from depth_sr_ros.models.normalization import CORRECTION
+from depth_sr_ros.models.normalization import CORRECTION, MIN_DEPTH_M, DepthNormalizer
 
 MODULE = "_native"
 PANEL = 16  # outputs that the kernels take together
@@ -36,9 +36,9 @@ SIGNATURES = {
     "dsr_convolve": [_P, _I, _I, _I, _I, _P, _P, _I, _P, _I, _P, _I],
     "dsr_upsample": [_P, _I, _I, _I, _P, _I, _P, _I],
     "dsr_fuse": [_P, _P, _P, _P, *[_I] * 7],
-    "dsr_kernel_head": [_P, _F, _F, _P, _P, _P, _I, _I, _I, _F, _P, _P, _I, _I, _I],
+    "dsr_kernel_head": [_P, _F, _F, _P, _P, _P, _I, _I, _I, _F, _I, _F, _F, _F, _P, _P, _I, _I, _I],
     "dsr_cells_of_bytes": [_P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
-    "dsr_cells_of_floats": [_P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
+    "dsr_lr_cells": [_P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
 }
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
@@ -89,6 +89,8 @@ def why_unsupported(config: ModelConfig) -> str:
     """Why the kernels cannot run such a network; empty where they can."""
     if config.guide != "none":
         return "it has a guide"
+    if config.normalization == "fixed":
+        return "its depth is clipped to a fixed range"
     if config.unshuffle != CELL_SIDE:
         return f"its cells have {config.unshuffle} pixels a side instead of {CELL_SIDE}"
     wrong = [c for c in config.channels if c % PANEL]
@@ -127,25 +129,19 @@ class NativeNetwork:
         if size != self._sizes:
             self._memory.clear()
             self._sizes = size
-        seen = self._net.lr_input(depth_lr.float(), size)
-        normalized = self._normalized(rgb, seen, size)
-        return known_depth(DepthPrediction(normalized, seen.normalizer), depth_lr)
+        seen = LRInput.from_depth(depth_lr.float(), self._net.config)
+        # The answer is the caller's: it must not lie in memory that the next frame takes.
+        depth = self._depth(rgb, seen, size, torch.empty(1, 1, *size))
+        return known_depth(depth, depth_lr)
 
-    def _normalized(self, rgb: Tensor, seen: LRInput, size: tuple[int, int]) -> Tensor:
-        config = self._net.config
+    def _depth(self, rgb: Tensor, seen: LRInput, size: tuple[int, int], out: Tensor) -> Tensor:
         sizes = [(-(-size[0] // s), -(-size[1] // s)) for s in (CELL_SIDE << i for i in range(5))]
         height, width = (-(-side // LEVELS_MULTIPLE) * LEVELS_MULTIPLE for side in sizes[0])
-        maps = [(height >> i, width >> i) for i in range(5)]
-        pixels = self._map("rgb cells", *maps[0], 3 * CELL_SIDE**2)
-        self._cells(rgb, pixels, 0)
-        lr = self._map("lr cells", *maps[0], 3 * CELL_SIDE**2)
-        fixed = config.normalization == "fixed"
-        for i, plane in enumerate((seen.base.clamp(0, 1) if fixed else seen.base, seen.detail, seen.mask)):
-            self._cells(plane, lr, i)
-        base = lr
-        if fixed:  # the base keeps what lies beyond the range
-            base = self._map("base cells", *maps[0], 3 * CELL_SIDE**2)
-            self._cells(seen.base, base, 0)
+        pixels = self._map("rgb cells", height, width, 3 * CELL_SIDE**2)
+        self._rgb_cells(rgb, pixels)
+        lr = self._map("lr cells", height, width, 3 * CELL_SIDE**2)
+        unit = _unit(seen.normalizer)
+        self._lr_cells(seen, size, unit, lr)
         rel_features = self._encode("rel", self._rel, pixels, sizes)
         lr_features = self._encode("lr", self._lr, lr, sizes)
         x = self._fuse(rel_features[4], lr_features[4], None, sizes[4])
@@ -154,10 +150,13 @@ class NativeNetwork:
             up = self._upsample(level, x)
             x = self._fuse(rel_features[level], lr_features[level], up, sizes[level])
             x = self._stage(f"decoder {level}", self._decoder[level], x, sizes[level])
-        depth = self._convolve("head", self._head, x, residual=base)
+        # The first plane of `lr` is the depth that the network corrects.
+        depth = self._convolve("head", self._head, x, residual=lr)
         if self._kernel_head is None:
-            return F.pixel_shuffle(depth.permute(2, 0, 1)[None], CELL_SIDE)[..., : size[0], : size[1]]
-        return self._mix(x, pixels, depth, size)
+            depth = F.pixel_shuffle(depth.permute(2, 0, 1)[None], CELL_SIDE)[..., : size[0], : size[1]]
+            return seen.normalizer.denormalize(depth)
+        self._mix(self._kernel_head, x, pixels, depth, unit, out)
+        return out
 
     def _map(self, name: str, height: int, width: int, channels: int) -> Tensor:
         """Memory for a map (height, width, channels), its own for each name."""
@@ -166,23 +165,29 @@ class NativeNetwork:
             found = self._memory[name] = torch.empty(height, width, channels)
         return found
 
-    def _cells(self, planes: Tensor, out: Tensor, first: int) -> None:
-        """The planes of (1, C, H, W), of any strides, into the channels of `out` from plane `first` on."""
-        is_bytes = planes.dtype == torch.uint8
-        kernel = self._library.dsr_cells_of_bytes if is_bytes else self._library.dsr_cells_of_floats
-        height, width, channels = out.shape
-        for i, plane in enumerate(planes[0]):
-            at = out.data_ptr() + 4 * CELL_SIDE**2 * (first + i)
-            kernel(
+    def _rgb_cells(self, rgb: Tensor, out: Tensor) -> None:
+        """(1, 3, H, W) uint8 of any strides."""
+        for i, plane in enumerate(rgb[0]):
+            self._library.dsr_cells_of_bytes(
                 plane.data_ptr(),
                 *plane.stride(),
                 *plane.shape,
-                at,
-                height,
-                width,
-                channels,
+                out[0, 0, CELL_SIDE**2 * i :].data_ptr(),
+                *out.shape,
                 self._threads,
             )
+
+    def _lr_cells(self, seen: LRInput, size: tuple[int, int], unit: _Unit, out: Tensor) -> None:
+        planes = [plane.contiguous() for plane in (seen.filled, seen.detail, seen.mask)]
+        self._library.dsr_lr_cells(
+            *(plane.data_ptr() for plane in planes),
+            *seen.filled.shape[2:],
+            *size,
+            *unit,
+            out.data_ptr(),
+            *out.shape[:2],
+            self._threads,
+        )
 
     def _encode(
         self, name: str, weights: _EncoderWeights, x: Tensor, sizes: list[tuple[int, int]]
@@ -260,13 +265,13 @@ class NativeNetwork:
         )
         return out
 
-    def _mix(self, features: Tensor, pixels: Tensor, depth: Tensor, size: tuple[int, int]) -> Tensor:
-        assert self._kernel_head is not None
+    def _mix(
+        self, weights: _Pointers, features: Tensor, pixels: Tensor, depth: Tensor, unit: _Unit, out: Tensor
+    ) -> None:
         height, width, channels = features.shape
         cells = self._map("kernel head", height, width, CELL_FLOATS)
-        out = self._map("mixed", *size, 1)
         self._library.dsr_kernel_head(
-            self._kernel_head.array,
+            weights.array,
             *LOGIT_RANGE,
             features.data_ptr(),
             pixels.data_ptr(),
@@ -275,12 +280,25 @@ class NativeNetwork:
             width,
             channels,
             CORRECTION[self._net.config.normalization],
+            *unit,
             cells.data_ptr(),
             out.data_ptr(),
-            *size,
+            *out.shape[2:],
             self._threads,
         )
-        return out.view(1, 1, *size)
+
+
+class _Unit(NamedTuple):
+    """native.cpp's `Unit`."""
+
+    is_log: bool
+    shift: float
+    scale: float
+    nearest: float
+
+
+def _unit(normalizer: DepthNormalizer) -> _Unit:
+    return _Unit(normalizer.kind == "log", normalizer.shift.item(), normalizer.scale.item(), MIN_DEPTH_M)
 
 
 class _Pointers:

@@ -54,6 +54,12 @@ struct Head {
     float least, most;                  // of a logit
 };
 
+// DepthNormalizer's: the logarithm of metres over `shift`, or (metres - shift) / scale.
+struct Unit {
+    int is_log;
+    float shift, scale, nearest;  // nothing is nearer than the last
+};
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define MULTIPLE_TARGETS 1
 #pragma GCC push_options
@@ -102,13 +108,13 @@ struct Kernels {
     decltype(&baseline::fuse) fuse;
     decltype(&baseline::kernel_head) kernel_head;
     decltype(&baseline::cells_of_bytes) cells_of_bytes;
-    decltype(&baseline::cells_of_floats) cells_of_floats;
+    decltype(&baseline::lr_cells) lr_cells;
 };
 
 #define TABLE(isa)                                                                                            \
     {                                                                                                         \
 #isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::cells_of_bytes, \
-            isa::cells_of_floats                                                                              \
+            isa::lr_cells                                                                              \
     }
 
 const Kernels TABLES[] = {
@@ -184,11 +190,11 @@ void dsr_fuse(const float *rel, const float *lr, const float *up, float *out, in
 }
 
 void dsr_kernel_head(const float *const *weights, float least, float most, const float *features, const float *rgb,
-                     const float *depth, int height, int width, int channels, float correction, float *cells, float *out,
-                     int out_height, int out_width, int threads) {
+                     const float *depth, int height, int width, int channels, float correction, int is_log, float shift,
+                     float scale, float nearest, float *cells, float *out, int out_height, int out_width, int threads) {
     const Head head{weights[0], weights[1], weights[2], weights[3], least, most};
-    kernels().kernel_head(head, features, rgb, depth, height, width, channels, correction, cells, out, out_height,
-                          out_width, threads);
+    kernels().kernel_head(head, features, rgb, depth, height, width, channels, correction, {is_log, shift, scale, nearest},
+                          cells, out, out_height, out_width, threads);
 }
 
 void dsr_cells_of_bytes(const uint8_t *image, long row, long column, int height, int width, float *out, int h, int w,
@@ -196,8 +202,9 @@ void dsr_cells_of_bytes(const uint8_t *image, long row, long column, int height,
     kernels().cells_of_bytes(image, row, column, height, width, out, h, w, pitch, threads);
 }
 
-void dsr_cells_of_floats(const float *image, long row, long column, int height, int width, float *out, int h, int w,
-                         int pitch, int threads) {
-    kernels().cells_of_floats(image, row, column, height, width, out, h, w, pitch, threads);
+void dsr_lr_cells(const float *filled, const float *detail, const float *mask, int lr_height, int lr_width, int height,
+                  int width, int is_log, float shift, float scale, float nearest, float *out, int h, int w, int threads) {
+    kernels().lr_cells(filled, detail, mask, lr_height, lr_width, height, width, {is_log, shift, scale, nearest}, out, h, w,
+                       threads);
 }
 }

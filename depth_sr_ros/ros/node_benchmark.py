@@ -21,29 +21,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from depth_sr_ros.errors import ConfigError, DataError
+from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
 from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.processes import Processes
-from depth_sr_ros.ros.synthetic_camera import Size, check_sides, size_of, size_text
 from depth_sr_ros.ros_domain import isolate
 
-Sizes = tuple[Size, Size]
-
-DEFAULT_SIZES: tuple[Sizes, ...] = (((640, 480), (160, 120)), ((1280, 720), (320, 180)))
 NODE, DIRECT, NO_PROFILE = "node", "no node", "node, no profile"
 KINDS = (NODE, DIRECT, NO_PROFILE)
 # The stages between the callback that completes a pair and the end of its publishing, the network left out.
 STAGES = ("wait", "decode", "publish")
 START_TIMEOUT_S = 120.0
 POLL_PERIOD_S = 0.05
-
-
-def sizes_of(text: str) -> Sizes:
-    """RGB's and depth's (width, height) of a text like `640x480+160x120`; ConfigError on any other."""
-    rgb, plus, depth = text.partition("+")
-    if not plus:
-        raise ConfigError(f"sizes {text!r} must be those of RGB and depth, such as 640x480+160x120")
-    return size_of(rgb), size_of(depth)
 
 
 @dataclass(frozen=True)

@@ -296,16 +296,20 @@ def load_engine(values: dict[str, Any]) -> Engine:
     """The engine that the parameters ask for, warmed up; raises ConfigError or CheckpointError."""
     from depth_sr_ros.engine import DepthSuperResolver  # torch takes seconds: not before parameters are good
 
-    # One core is left to the threads of DDS and to the callbacks.
-    threads = values["engine.threads"] or max(1, len(os.sched_getaffinity(0)) - 1)
     engine = DepthSuperResolver(
         values["checkpoint"] or None,
         variant=values["variant"],
         device=values["device"],
-        threads=threads,
+        threads=values["engine.threads"] or default_threads(),
         guide_path=values["guide.path"] or None,
         precision=values["engine.precision"],
         runtime=values["engine.runtime"],
     )
     engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
     return engine
+
+
+def default_threads() -> int:
+    """All cores but one, which DDS and the callbacks need; both of two, since a frame is then done sooner."""
+    cores = len(os.sched_getaffinity(0))
+    return max(min(2, cores), cores - 1)

@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.ros.synthetic_camera import Size, check_sides, size_text
+from depth_sr_ros.image_size import Size, check_sides, size_text
 
 MAX_SLOPE_MB_PER_MINUTE = 0.2
 JUDGED_FROM_MINUTES = 5.0

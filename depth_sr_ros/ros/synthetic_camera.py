@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import UInt32
 
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.image_size import Size, size_of
 from depth_sr_ros.ros.endpoints import OUTPUT_QOS
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
@@ -31,27 +31,6 @@ DIRECT_TOPIC = "/synthetic_camera/image"
 PLAYED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRAME_ID = "camera_color_optical_frame"
 PICTURES = 8
-
-Size = tuple[int, int]
-
-
-def size_of(text: str) -> Size:
-    """(width, height) of a text like `640x480`; ConfigError on any other."""
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"size {text!r} must be WIDTHxHEIGHT in pixels, such as 640x480")
-    return int(width), int(height)
-
-
-def size_text(size: Size) -> str:
-    """What `size_of` reads."""
-    return f"{size[0]}x{size[1]}"
-
-
-def check_sides(rgb_size: Size, depth_size: Size) -> None:
-    """ConfigError on a side that the network does not take."""
-    if min(rgb_size) < 32 or min(depth_size) < 2:
-        raise ConfigError("sides must be at least 32 pixels for RGB and 2 for depth")
 
 
 def scene(rgb_size: Size, depth_size: Size) -> Iterator[tuple[Image, Image]]:
