@@ -38,6 +38,7 @@ DEPTH_ENCODINGS: dict[str, tuple[type, float]] = {
     "32FC1": (np.float32, 1.0),
 }
 OUTPUT_ENCODINGS = ("32FC1", "16UC1")
+BLOCK_PIXELS = 32768  # 128 KB of float32, in the second cache
 MAX_MILLIMETRES = 65535
 
 _HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
@@ -123,13 +124,19 @@ def encode_depth(metres: npt.NDArray[np.float32], encoding: str, buffer: array |
     if buffer is None or len(buffer) != size:
         buffer = array("B", bytes(size))
     out = np.frombuffer(buffer, dtype).reshape(metres.shape)
-    # NaN is the usual hole, and is what 32FC1 wants: fmin and fmax pass over it, so most frames need no mask.
-    least, most = (reduce(metres, axis=None, initial=1.0) for reduce in (np.fmin.reduce, np.fmax.reduce))
-    usual = least > 0 and most < np.inf
     if encoding == "32FC1":
-        np.copyto(out, metres)
-        if not usual:
-            np.copyto(out, np.nan, where=~((metres > 0) & (metres < np.inf)))
+        # Some rows at a time, which are looked at while they are in the cache.
+        rows = max(1, BLOCK_PIXELS // max(1, metres.shape[1]))
+        for start in range(0, metres.shape[0], rows):
+            block = out[start : start + rows]
+            np.copyto(block, metres[start : start + rows])
+            # NaN is the usual hole, and is what 32FC1 wants: fmin and fmax pass over it, so that most blocks
+            # need no mask.
+            least, most = (
+                reduce(block, axis=None, initial=1.0) for reduce in (np.fmin.reduce, np.fmax.reduce)
+            )
+            if not (least > 0 and most < np.inf):
+                np.copyto(block, np.nan, where=~((block > 0) & (block < np.inf)))
     else:
         # A comparison with NaN is false, so one mask covers every invalid value.
         millimetres = np.where((metres > 0) & (metres < np.inf), metres, 0)

@@ -74,8 +74,8 @@ class Outputs:
         """Withdraw all outputs."""
         self._endpoints.destroy(self._all)
 
-    def publish_depth(self, result: Result) -> bool:
-        """Publish depth and CameraInfo; False where the middleware refused the image."""
+    def encode_depth(self, result: Result) -> Image:
+        """The depth image of a result; the next one takes its memory."""
         height, width = result.metres.shape
         out = self._message
         # The message's own array is filled anew. Assigning one copies it where rclpy checks no fields.
@@ -85,10 +85,15 @@ class Outputs:
         out.header = result.header
         out.height, out.width = height, width
         out.encoding, out.step = result.encoding, row_bytes(result.encoding, width)
-        if not self._try(self._image, out):
+        return out
+
+    def publish_depth(self, image: Image, result: Result) -> bool:
+        """Publish `encode_depth`'s image and its CameraInfo; False where the middleware refused the image."""
+        if not self._try(self._image, image):
             return False
         if result.info is not None:
-            info = resized_camera_info(result.info, result.rgb.shape[1::-1], (width, height))
+            size = (image.width, image.height)
+            info = resized_camera_info(result.info, result.rgb.shape[1::-1], size)
             info.header = result.header
             self._try(self._info, info)
         return True

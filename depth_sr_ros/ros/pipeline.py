@@ -27,7 +27,7 @@ from depth_sr_ros.worker import EngineWorker
 
 # (rgb, depth, channel_order=, ...) -> metres, as depth_sr_ros.engine.DepthSuperResolver
 Engine = Any
-STAGES = ("wait", "decode", "network", "publish")
+STAGES = ("wait", "decode", "network", "encode", "publish")
 
 
 class _Job(NamedTuple):
@@ -199,8 +199,11 @@ class Pipeline:
         result = Result(
             rgb_message.header, rgb, order, metres, rgb_info, settings.encoding, settings.color_range
         )
-        is_out = self._outputs.publish_depth(result)
-        self._note_times((job.complete, taken, decoded, inferred, time.monotonic()), rgb_message.header)
+        image = self._outputs.encode_depth(result)
+        encoded = time.monotonic()
+        is_out = self._outputs.publish_depth(image, result)
+        marks = (job.complete, taken, decoded, inferred, encoded, time.monotonic())
+        self._note_times(marks, rgb_message.header)
         # After the depth: whoever looks at pictures can wait for whoever drives by it.
         self._outputs.publish_views(result)
         # Last: what raises above counts as bad or failed, and must not count twice.
