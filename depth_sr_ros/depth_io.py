@@ -43,7 +43,7 @@ def read_depth(path: str | Path) -> Depth:
     number of channels.
     """
     file = _existing(path)
-    reader = {".png": _read_png, ".npy": _read_npy, ".exr": _read_exr}[check_depth_suffix(file)]
+    reader = {".png": _read_png, ".npy": _read_npy, ".exr": read_exr_channel}[check_depth_suffix(file)]
     depth = reader(file)
     return np.where(valid_mask(depth), depth, np.nan).astype(np.float32)
 
@@ -124,7 +124,12 @@ def _read_npy(file: Path) -> npt.NDArray:
     return array
 
 
-def _read_exr(file: Path) -> npt.NDArray:
+def read_exr_channel(path: str | Path) -> npt.NDArray:
+    """The only channel of an .exr, or the one called Z or Y, as it is: HxW floating point.
+
+    Raises DataError when the file is missing or damaged, or has other channels.
+    """
+    file = _existing(path)
     openexr = _openexr()
     try:
         channels = openexr.File(str(file), separate_channels=True).channels()

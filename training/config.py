@@ -16,7 +16,7 @@ from training.degradation import DegradationConfig
 from training.losses import LossConfig
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
-SOURCES = ("procedural", "rendered")
+SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder")
 
 
 def _check_above_zero(where: str, config: Any, *names: str) -> None:
@@ -27,15 +27,32 @@ def _check_above_zero(where: str, config: Any, *names: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """One source of training images. `path`: the rendered set's folder (default: under DEPTH_SR_DATA)."""
+    """One source of training images.
+
+    `path`: the folder of the files; that of `rendered` is by default under DEPTH_SR_DATA. `clip`, for
+    `mvs_synth`: depth beyond 30 m, the sky too, becomes 30 m, as published; else the sky is no surface.
+    """
 
     kind: str
     weight: float = 1.0
     path: str | None = None
+    clip: bool = False
 
     def __post_init__(self) -> None:
         check_choice("data.sources.kind", self.kind, SOURCES)
         _check_above_zero("data.sources", self, "weight")
+        if self.clip and self.kind != "mvs_synth":
+            raise ConfigError(f"data.sources.clip is for mvs_synth alone, not for {self.kind}")
+
+
+def with_path(sources: Sequence[SourceConfig], path: str) -> tuple[SourceConfig, ...]:
+    """The sources, `path` given to those that name none; ConfigError where no source takes it."""
+    out = tuple(
+        dataclasses.replace(s, path=path) if s.path is None and s.kind != "procedural" else s for s in sources
+    )
+    if out == tuple(sources):
+        raise ConfigError("--data is given, but no source of the configuration lacks a path")
+    return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +98,28 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuideConfig:
+    """Depth Anything in training, for a network with a guide.
+
+    `path`: its folder (config.json, model.safetensors); without one the network is trained without a guide.
+    `lr`: its learning rate; 0: it stays as it is. `dropout`: share of the batches that see no guide, so that
+    the network works without. `short_side`: of its input, pixels.
+    """
+
+    path: str | None = None
+    lr: float = 2e-6
+    dropout: float = 0.1
+    short_side: int = 518
+
+    def __post_init__(self) -> None:
+        _check_above_zero("guide", self, "short_side")
+        if self.lr < 0:
+            raise ConfigError(f"guide.lr is {self.lr}, but must be at least 0")
+        if not 0 <= self.dropout <= 1:
+            raise ConfigError(f"guide.dropout is {self.dropout}, but must be between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Where and how: `epoch_steps` is how often to validate and save; `precision` is Lightning's."""
 
@@ -107,9 +146,12 @@ class TrainConfig:
     degradation: DegradationConfig = DegradationConfig()
     loss: LossConfig = LossConfig()
     run: RunConfig = RunConfig()
+    guide: GuideConfig = GuideConfig()
     init_from: str | None = None
 
     def __post_init__(self) -> None:
+        if self.guide.path is not None and self.model.guide == "none":
+            raise ConfigError(f"guide.path is given, but the variant {self.model.variant!r} takes no guide")
         if self.optim.steps % self.run.epoch_steps:
             raise ConfigError(
                 f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, "
@@ -141,6 +183,7 @@ class TrainConfig:
             degradation=_build(DegradationConfig, "degradation", _section(values, "degradation")),
             loss=_build(LossConfig, "loss", _section(values, "loss")),
             run=_build(RunConfig, "run", _section(values, "run")),
+            guide=_build(GuideConfig, "guide", _section(values, "guide")),
             init_from=values.get("init_from"),
         )
 

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depth_sr_ros.metrics import depth_metrics
+from depth_sr_ros.models.checkpoint import GUIDE_PREFIX
 from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet
 from training.config import TrainConfig
-from training.data.batches import Batch, BatchMaker, train_loader
+from training.data.batches import Batch, BatchMaker, step_seed, train_loader
 from training.data.validation import ValidationItem, validation_items
 from training.losses import depth_loss, scene_span
 
+GUIDE_SEED = 0x6715  # apart from the seeds of the batches
 RESIDUAL_SCALES = (".beta", ".gamma")  # of the NAFNet blocks
 
 
@@ -50,13 +52,25 @@ class DepthSRModule(pl.LightningModule):
         return self._maker(int(batch), self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        prediction = self.net(batch["rgb"], batch["depth_lr"])
+        prediction = self.net(batch["rgb"], batch["depth_lr"], self._guide_dropped(batch, batch_idx))
         # Differences of neighbours are lost in half precision.
         with torch.autocast(self.device.type, enabled=False):
             terms = self._loss(prediction, batch["depth"])
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_step=True)
         return terms["loss"]
+
+    def _guide_dropped(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """A flat map, which says "no guide", for some batches; None for the others, which ask the guide."""
+        if self.net.guide is None:
+            return None
+        # From run, step and rank, as the batches are: a resumed run drops the same ones.
+        generator = torch.Generator().manual_seed(
+            step_seed(self.config.run.seed, self.global_step, self.global_rank) ^ GUIDE_SEED
+        )
+        if torch.rand((), generator=generator) >= self.config.guide.dropout:
+            return None
+        return torch.zeros_like(batch["rgb"][:, :1])
 
     def _loss(self, prediction: DepthPrediction, depth: Tensor) -> dict[str, Tensor]:
         valid = torch.isfinite(depth)
@@ -92,13 +106,17 @@ class DepthSRModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
         named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
-        gates = [p for name, p in named if name.endswith(RESIDUAL_SCALES)]
-        others = [p for name, p in named if not name.endswith(RESIDUAL_SCALES)]
+        guide = [p for name, p in named if name.startswith(GUIDE_PREFIX)]
+        unet = [(name, p) for name, p in named if not name.startswith(GUIDE_PREFIX)]
+        gates = [p for name, p in unet if name.endswith(RESIDUAL_SCALES)]
+        others = [p for name, p in unet if not name.endswith(RESIDUAL_SCALES)]
         groups: list[dict[str, Any]] = [
             {"params": others},
             # They start at zero and gate all that their block learns; a decay would close them again.
             {"params": gates, "lr": optim.lr * optim.residual_scale_lr, "weight_decay": 0.0},
         ]
+        if guide:
+            groups.append({"params": guide, "lr": self.config.guide.lr})
         optimizer = torch.optim.AdamW(
             groups,
             lr=optim.lr,

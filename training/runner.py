@@ -25,6 +25,7 @@ from depth_sr_ros import __version__
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.config import TrainConfig
 from training.module import DepthSRModule
 
@@ -61,7 +62,9 @@ def run_training(
     if init_from is not None:
         config = dataclasses.replace(config, init_from=str(init_from))
     # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
-    module = DepthSRModule(config, _initial_network(config, None if resume else config.init_from))
+    net = _initial_network(config, None if resume else config.init_from)
+    net.guide = _guide(config)
+    module = DepthSRModule(config, net)
     _write_config(config, folder)
     trainer = _trainer(config, folder, stop_after)
     trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
@@ -81,6 +84,13 @@ def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
         fresh = {name: value for name, value in net.state_dict().items() if name.startswith(KERNEL_HEAD)}
         net.load_state_dict(fresh | loaded.state_dict())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _guide(config: TrainConfig) -> DepthAnythingGuide | None:
+    if config.guide.path is None:
+        return None
+    guide = DepthAnythingGuide.from_folder(config.guide.path, config.guide.short_side)
+    return guide.requires_grad_(config.guide.lr > 0)
 
 
 def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Trainer:
@@ -140,6 +150,9 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
         metrics=metrics,
         version=__version__,
     )
+    if module.net.guide is not None and config.guide.lr > 0:
+        # In the hub's layout, as `guide.path` wants it: it was trained with the network.
+        module.net.guide.model.save_pretrained(folder / "guide")  # type: ignore[operator]
     return path
 
 
@@ -154,10 +167,13 @@ def _name_and_hash(path: str | None) -> str | None:
 def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
     """What the checkpoint's header says of how it was made."""
     values = config.to_dict()
+    for section in (*values["data"]["sources"], values["guide"]):
+        if section["path"] is not None:  # never a path on this machine
+            section["path"] = Path(section["path"]).name
     return {
         "steps": steps,
         "git": _git_state(),
         "seed": config.run.seed,
         "init_from": _name_and_hash(config.init_from),
-        **{name: values[name] for name in ("optim", "data", "degradation", "loss")},
+        **{name: values[name] for name in ("optim", "data", "degradation", "loss", "guide")},
     }

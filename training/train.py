@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,9 @@ def train(
     config: Annotated[str, typer.Option(help="a YAML file, or a name in training/configs/")] = "smoke",
     run_dir: Annotated[Path | None, typer.Option(help="run folder; default runs/<config>-<time>")] = None,
     resume: Annotated[bool, typer.Option(help="go on from the run folder's last checkpoint")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="folder of the sources that name none: MVS-Synth, an RGB-D folder")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="stop after this many steps in all")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, may repeat")] = None,
     init_from: Annotated[Path | None, typer.Option(help="start from this .safetensors checkpoint")] = None,
@@ -31,14 +35,16 @@ def train(
     to resume from, and model.safetensors, the checkpoint that the node and `depth-sr` load.
     """
     from depth_sr_ros.errors import DepthSRError
-    from training.config import load_config
+    from training.config import load_config, with_path
     from training.runner import run_training
 
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
-        run_training(
-            load_config(config, change or ()), folder, resume=resume, stop_after=steps, init_from=init_from
-        )
+        loaded = load_config(config, change or ())
+        if data is not None:
+            sources = with_path(loaded.data.sources, str(data))
+            loaded = dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, sources=sources))
+        run_training(loaded, folder, resume=resume, stop_after=steps, init_from=init_from)
     except DepthSRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from training.config import DataConfig, TrainConfig
+from depth_sr_ros.errors import ConfigError
+from training.config import DataConfig, SourceConfig, TrainConfig
+from training.data.mvs_synth import list_samples, read_sample
+from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.root import data_root
-from training.data.sources import Mixture, ProceduralSource, RenderedSource, Source
+from training.data.sources import FileSource, Mixture, ProceduralSource, RenderedSource, Source
 from training.degradation import RandomDegradation
 
 Batch = dict[str, Tensor]
@@ -31,7 +35,7 @@ class BatchMaker:
     def __init__(self, config: TrainConfig, device: torch.device | str = "cpu") -> None:
         self._config = config
         self._device = torch.device(device)
-        self._mixture = Mixture([(s.weight, _source(s.kind, s.path, device)) for s in config.data.sources])
+        self._mixture = Mixture([(s.weight, _source(s, device)) for s in config.data.sources])
         self._degrade = RandomDegradation(config.degradation)
 
     def __call__(self, step: int, rank: int = 0) -> Batch:
@@ -42,10 +46,18 @@ class BatchMaker:
         return {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, generator)}
 
 
-def _source(kind: str, path: str | None, device: torch.device | str) -> Source:
-    if kind == "procedural":
+def _source(config: SourceConfig, device: torch.device | str) -> Source:
+    if config.kind == "procedural":
         return ProceduralSource(device)
-    return RenderedSource(Path(path) if path else data_root() / "rendered", "train", device)
+    if config.kind == "rendered":
+        folder = Path(config.path) if config.path else data_root() / "rendered"
+        return RenderedSource(folder, "train", device)
+    if config.path is None:
+        raise ConfigError(f"the source {config.kind!r} needs a folder: give --data DIR, or its path")
+    if config.kind == "rgbd_folder":
+        return FileSource(list_pairs(config.path), read_pair, stretch=True, device=device)
+    read = functools.partial(read_sample, clip=config.clip)
+    return FileSource(list_samples(config.path, "train"), read, stretch=not config.clip, device=device)
 
 
 class StepBatches(Dataset[Batch]):

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -14,6 +17,8 @@ from torch import Generator, Tensor
 from depth_sr_ros.errors import DataError
 from training.data.procedural import SceneGenerator
 from training.data.rendered import list_frames, read_frame
+
+Frame = TypeVar("Frame")
 
 
 class Source(Protocol):
@@ -52,23 +57,67 @@ class RenderedSource:
         return photometric(rgb, generator), torch.cat([depth for _, depth in views])
 
     def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        index, zoom, top, left, flip, stretch = torch.rand(
-            6, generator=generator, device=generator.device
-        ).tolist()
+        index, *draws = _draws(generator)
         number = int(index * len(self._rgb))
-        height, width = self._rgb.shape[-2:]
-        # A view of 0.7 to 2 times the crop's size, shrunk or enlarged to it: texture of all frequencies.
-        ratio = min(0.7 * (2 / 0.7) ** zoom, height / size[0], width / size[1])
-        h, w = int(size[0] * ratio), int(size[1] * ratio)
-        y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
-        rgb = self._rgb[number : number + 1, :, y : y + h, x : x + w].float() / 255
-        depth = self._depth[number : number + 1, :, y : y + h, x : x + w]
-        rgb = F.interpolate(rgb, size, mode="bilinear", align_corners=False, antialias=True)
-        depth = F.interpolate(depth, size, mode="nearest-exact")
-        if flip < 0.5:
-            rgb, depth = rgb.flip(-1), depth.flip(-1)
-        # The same scene at half to twice its size: a sensor's noise depends on the distance.
-        return rgb, depth * math.exp((stretch - 0.5) * 2 * math.log(2))
+        return random_view(self._rgb[number : number + 1], self._depth[number : number + 1], size, draws)
+
+
+class FileSource(Generic[Frame]):
+    """Random views, as `RenderedSource` takes them, of frames that are read from files each time.
+
+    Args:
+        frames: what `read` takes.
+        read: (rgb uint8 HxWx3, depth float32 HxW metres, NaN = no surface) of one of them.
+        stretch: change the distances, by a half to twice; not where the depth was clipped.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        read: Callable[[Frame], tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]],
+        stretch: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._frames, self._read, self._stretch, self._device = frames, read, stretch, device
+
+    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+        views = [self._view(size, generator) for _ in range(batch)]
+        rgb = torch.cat([rgb for rgb, _ in views])
+        return photometric(rgb, generator), torch.cat([depth for _, depth in views])
+
+    def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+        index, *draws, stretch = _draws(generator)
+        rgb, depth = self._read(self._frames[int(index * len(self._frames))])
+        pixels = torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None]
+        metres = torch.from_numpy(depth).to(self._device)[None, None]
+        return random_view(pixels, metres, size, [*draws, stretch if self._stretch else 0.5])
+
+
+def _draws(generator: Generator) -> list[float]:
+    """Which frame, and what `random_view` takes."""
+    return torch.rand(6, generator=generator, device=generator.device).tolist()
+
+
+def random_view(
+    rgb: Tensor, depth: Tensor, size: tuple[int, int], draws: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """A view of `size` of rgb (1, 3, H, W) uint8 and depth (1, 1, H, W) metres; rgb comes back in [0, 1].
+
+    Five numbers in [0, 1) say which: zoom, top, left, flip and stretch.
+    """
+    zoom, top, left, flip, stretch = draws
+    height, width = rgb.shape[-2:]
+    # A view of 0.7 to 2 times the crop's size, shrunk or enlarged to it: texture of all frequencies.
+    ratio = min(0.7 * (2 / 0.7) ** zoom, height / size[0], width / size[1])
+    h, w = int(size[0] * ratio), int(size[1] * ratio)
+    y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
+    pixels = rgb[..., y : y + h, x : x + w].float() / 255
+    pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+    depth = F.interpolate(depth[..., y : y + h, x : x + w], size, mode="nearest-exact")
+    if flip < 0.5:
+        pixels, depth = pixels.flip(-1), depth.flip(-1)
+    # The same scene at half to twice its size: a sensor's noise depends on the distance.
+    return pixels, depth * math.exp((stretch - 0.5) * 2 * math.log(2))
 
 
 def photometric(rgb: Tensor, generator: Generator) -> Tensor:
