@@ -9,8 +9,10 @@ import numpy.typing as npt
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.metrics import valid_mask
+from depth_sr_ros.sensor_profiles import SENSORS, Picture, cell_mean
 
-PROFILES = ("clean", "bicubic", "noisy")
+PROFILES = ("clean", "bicubic", "noisy", *SENSORS)
+SEEDED = tuple(name for name in PROFILES if name not in ("clean", "bicubic", "codec"))  # they draw
 CROP_MULTIPLE = 16
 OUTLIER_SHARE = 0.02
 QUANTISATION_STEPS = 2**10 - 1
@@ -30,13 +32,16 @@ def noise_sigma(depth: npt.NDArray) -> npt.NDArray:
     return 0.0012 + 0.0019 * np.square(np.minimum(depth, QUADRATIC_CAP_M) - 0.4) + 0.01 * depth
 
 
-def degrade(depth_hr: Depth, scale: int, profile: str, rng: np.random.Generator) -> Depth:
+def degrade(
+    depth_hr: Depth, scale: int, profile: str, rng: np.random.Generator, rgb: Picture | None = None
+) -> Depth:
     """Make the low-resolution depth (H/scale x W/scale, float32 metres, NaN = invalid) of the protocol.
 
     `depth_hr` is HxW metres, invalid where NaN, infinite or not above 0, with H and W multiples of
     `scale` (see `crop_to_multiple`). Profiles: `clean` averages the valid pixels of each cell; `bicubic`
     resamples as PIL does; `noisy` adds the depth-dependent noise, the outliers and the 10-bit
-    quantisation to `clean`. Only `noisy` draws from `rng`, and always the same number of draws for a
+    quantisation to `clean`; the others are sensors, see sensor_profiles.py, for which `rgb`, the picture of
+    the view, says what is dark. The SEEDED ones draw from `rng`, and always the same number of draws for a
     size, so a seed gives one noise pattern.
 
     Raises ConfigError on an unknown profile or a size that the scale does not divide.
@@ -48,18 +53,10 @@ def degrade(depth_hr: Depth, scale: int, profile: str, rng: np.random.Generator)
         )
     if profile == "bicubic":
         return _bicubic(depth_hr, scale)
-    clean = _cell_mean(depth_hr, scale)
+    if profile in SENSORS:
+        return SENSORS[profile](np.where(valid_mask(depth_hr), depth_hr, np.float32(np.nan)), scale, rgb, rng)
+    clean = cell_mean(depth_hr, scale)
     return _sensor(clean, rng) if profile == "noisy" else clean
-
-
-def _cell_mean(depth: Depth, scale: int) -> Depth:
-    height, width = depth.shape
-    cells = depth.reshape(height // scale, scale, width // scale, scale)
-    valid = valid_mask(cells)
-    count = valid.sum(axis=(1, 3))
-    total = np.where(valid, cells, 0).sum(axis=(1, 3), dtype=np.float64)
-    enough = 2 * count >= scale * scale
-    return np.where(enough, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 def _sensor(clean: Depth, rng: np.random.Generator) -> Depth:

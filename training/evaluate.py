@@ -19,7 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
-from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
+from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
@@ -73,8 +73,8 @@ def score_input(
     The LR pixels' truth is the mean of the valid truth in each cell, which is what the profiles start
     from.
     """
-    lr = degrade(frame.depth, scale, profile, np.random.default_rng(seed))
-    group = "noisy" if profile == "noisy" else "clean"
+    lr = degrade(frame.depth, scale, profile, np.random.default_rng(seed), frame.rgb)
+    group = "clean" if profile in ("clean", "bicubic") else "noisy"
     for name in METHODS:
         yield name, depth_metrics(run_baseline(name, lr, frame.rgb, group), frame.depth, edge_mask=edges)
     cells = degrade(frame.depth, scale, "clean", np.random.default_rng(seed))
@@ -97,9 +97,9 @@ def evaluate(
     ours: Upsampler | None,
     progress: Progress,
 ) -> list[Score]:
-    """Run the protocol; only `noisy` depends on the seed, so the other profiles run once."""
+    """Run the protocol; a profile that draws nothing runs once, whatever `seeds`."""
     scores = []
-    runs = len(scales) * sum(seeds if profile == "noisy" else 1 for profile in profiles)
+    runs = len(scales) * sum(seeds if profile in SEEDED else 1 for profile in profiles)
     task = progress.add_task("evaluating", total=len(frames) * runs)
     for whole in frames:
         rgb, depth = crop_to_multiple(whole.rgb), crop_to_multiple(whole.depth)
@@ -107,7 +107,7 @@ def evaluate(
         for scale in scales:
             for profile in profiles:
                 progress.update(task, description=f"{frame.name} x{scale} {profile}")
-                for seed in range(seeds if profile == "noisy" else 1):
+                for seed in range(seeds if profile in SEEDED else 1):
                     for method, metrics in score_input(frame, edges, scale, profile, seed, ours):
                         scores.append(Score(frame.group, frame.name, scale, profile, seed, method, metrics))
                     progress.advance(task)
