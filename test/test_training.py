@@ -19,7 +19,7 @@ from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
-from training.data.batches import BatchMaker, EpochSteps, step_seed
+from training.data.batches import BatchMaker, NextSteps, step_seed
 from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
 from training.runner import _initial_network
@@ -108,10 +108,12 @@ def test_batches_follow_from_seed_step_and_rank_alone() -> None:
     assert len({step_seed(s, t, r) for s in range(4) for t in range(50) for r in range(3)}) == 600
 
 
-def test_step_numbers_go_on_from_epoch_to_epoch() -> None:
-    sampler = EpochSteps(5)
-    sampler.set_epoch(3)
-    assert list(sampler) == [15, 16, 17, 18, 19]
+def test_step_numbers_go_on_from_where_the_run_is() -> None:
+    done = 15
+    sampler = NextSteps(lambda: done, 5)
+    assert list(sampler) == [15, 16, 17, 18, 19] and len(sampler) == 5
+    done = 20
+    assert list(sampler) == [20, 21, 22, 23, 24]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,26 @@ def test_a_run_can_be_stopped_and_resumed(run_folder: Path, repo_root: Path) -> 
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_a_resumed_run_ends_with_the_bits_of_one_without_a_stop(
+    run_folder: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    config = run_folder.parent / "tiny.yaml"
+    done = _train(repo_root, "--config", str(config), "--run-dir", str(tmp_path / "whole"))
+    assert done.returncode == 0, done.stderr
+    whole, resumed = (
+        # our own file, of this test: it holds the optimiser too
+        torch.load(folder / "last.ckpt", weights_only=False)
+        for folder in (tmp_path / "whole", run_folder)
+    )
+    assert whole["global_step"] == resumed["global_step"] == 12
+    for part in ("state_dict", "current_model_state"):  # the averaged weights and the trained ones
+        different = [name for name, v in whole[part].items() if not torch.equal(v, resumed[part][name])]
+        assert not different, (part, different)
+    moments = [each["optimizer_states"][0]["state"] for each in (whole, resumed)]
+    for index, state in moments[0].items():
+        assert all(torch.equal(value, moments[1][index][name]) for name, value in state.items())
 
 
 def test_the_exported_weights_load_and_say_how_they_were_made(run_folder: Path) -> None:

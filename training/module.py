@@ -35,7 +35,7 @@ class DepthSRModule(pl.LightningModule):
         self._log_ratios: dict[str, list[float]] = {}
 
     def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        return train_loader(self.config, self.global_rank)
+        return train_loader(self.config, lambda: self.global_step, self.global_rank)
 
     def val_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
         items = validation_items(self.config.run.validation_frames)

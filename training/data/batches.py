@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -86,30 +86,34 @@ class StepNumbers(Dataset[Tensor]):
         return torch.tensor(step)
 
 
-class EpochSteps(Sampler[int]):
-    """Steps [epoch x n, (epoch + 1) x n): Lightning calls `set_epoch`, so a resumed run goes on."""
+class NextSteps(Sampler[int]):
+    """The `epoch_steps` steps from the next one on, as `next_step` says when an epoch begins.
 
-    def __init__(self, epoch_steps: int) -> None:
-        self._n, self._epoch = epoch_steps, 0
+    Not by the number of the epoch: after a resume Lightning (2.6) counts the first one as the first of all,
+    and its batches would come a second time.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self, next_step: Callable[[], int], epoch_steps: int) -> None:
+        self._next_step, self._n = next_step, epoch_steps
 
     def __len__(self) -> int:
         return self._n
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self._epoch * self._n, (self._epoch + 1) * self._n))
+        first = self._next_step()
+        return iter(range(first, first + self._n))
 
 
-def train_loader(config: TrainConfig, rank: int = 0) -> DataLoader:  # type: ignore[type-arg]
+def train_loader(  # type: ignore[type-arg]
+    config: TrainConfig, next_step: Callable[[], int], rank: int = 0
+) -> DataLoader:
     """Batches from `data.workers` loader processes, or step numbers where there are none."""
     steps, workers = config.optim.steps + config.run.epoch_steps, config.data.workers
     dataset: Dataset = StepBatches(BatchMaker(config), steps, rank) if workers else StepNumbers(steps)  # type: ignore[type-arg]
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=EpochSteps(config.run.epoch_steps),
+        sampler=NextSteps(next_step, config.run.epoch_steps),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         # Forked workers share the cached frames. They are made anew each epoch, which costs seconds in
