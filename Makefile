@@ -40,7 +40,7 @@ lint: $(VENV)/.stamp-dev  ## ruff and mypy alone
 install: $(VENV)/.stamp-dev  ## the environment alone: runtime, training and development tools
 
 clean:  ## remove the environment and all build outputs
-	rm -rf $(VENV) build dist install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) depth_sr_ros/_native*.so build dist install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v < (3, 15) or sys.exit("Python %d.%d is \

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Installs depth_sr_ros for pip and colcon alike; the metadata is in setup.cfg."""
 
+import hashlib
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -11,10 +13,14 @@ FOLDERS = {"launch": "*.launch.py", "config": "*", "rviz": "*.rviz"}
 
 # Not a Python module but a library that models/native.py opens. Without a C++ compiler the installation goes
 # on, and torch runs the network. No -march: the source chooses by the processor it runs on.
+SOURCES = ["depth_sr_ros/native/native.cpp", "depth_sr_ros/native/kernels.inc"]
+# A test compares it: a build that failed leaves the library of an older one in a source tree.
+DIGEST = hashlib.sha256(b"".join(Path(name).read_bytes() for name in SOURCES)).hexdigest()
 KERNELS = Extension(
     "depth_sr_ros._native",
-    ["depth_sr_ros/native/native.cpp"],
-    depends=["depth_sr_ros/native/kernels.inc"],
+    SOURCES[:1],
+    depends=SOURCES[1:],
+    define_macros=[("DSR_SOURCES", f'"{DIGEST}"')],
     extra_compile_args=[
         "-std=c++17",
         "-O3",

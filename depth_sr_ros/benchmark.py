@@ -24,6 +24,7 @@ from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.engine import DepthSuperResolver, Way, ways_on
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
+from depth_sr_ros.models.checkpoint import read_header, shipped_checkpoint
 
 FILTERS = ("bicubic", "guided", "fgs", "jbu")
 REFERENCE = Way("torch", "float32")
@@ -62,10 +63,11 @@ def run_engine_benchmark(
         raise ConfigError(f"frames {frames} must be at least 2, and threads {list(threads)} at least 1")
     for pair in sizes:
         check_sides(*pair)
-    check_choice("variant", variant, VARIANTS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     timings: list[Timing] = []
-    ways = ways_on(device, VARIANTS[variant])
+    check_choice("variant", variant, VARIANTS)
+    path = checkpoint or shipped_checkpoint(variant)
+    ways = ways_on(device, read_header(path).model)
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(sizes) * (len(ways) * len(threads) + len(FILTERS)))
         for sizes_of_frame in sizes:

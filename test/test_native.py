@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.machinery
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +63,9 @@ def test_the_kernels_are_built_where_there_is_a_compiler() -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("name", native.INSTRUCTION_SETS)
-@pytest.mark.parametrize("size", [((480, 640), (120, 160)), ((333, 517), (40, 61)), ((32, 37), (2, 5))])
+@pytest.mark.parametrize(
+    "size", [((480, 640), (120, 160)), ((333, 517), (40, 61)), ((32, 37), (2, 5)), ((180, 97), (45, 2))]
+)
 def test_the_shipped_network_answers_as_with_torch(
     shipped: DepthSRNet, name: str, size: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
@@ -169,6 +173,37 @@ def test_without_the_kernels_torch_runs_and_asking_for_them_says_what_to_do(
             DepthSuperResolver(device="cpu", runtime="native")
     finally:
         native.library.cache_clear()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library", None])
+def test_a_library_that_cannot_be_loaded_leaves_torch(
+    content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Damaged, or a library that is none of ours."""
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    other = next((Path(torch.__file__).parent / "lib").glob("libshm*.so"))
+    (tmp_path / f"_native{suffix}").write_bytes(other.read_bytes() if content is None else content)
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    native.library.cache_clear()
+    try:
+        assert DepthSuperResolver(device="cpu").runtime == "torch"
+        with pytest.raises(ConfigError, match="cannot be used: .* install depth_sr_ros again"):
+            DepthSuperResolver(device="cpu", runtime="native")
+    finally:
+        native.library.cache_clear()
+
+
+@needs_kernels
+def test_a_process_with_other_defaults_of_torch_gets_the_same_answer(shipped: DepthSRNet) -> None:
+    rgb, depth = frame(64, 96, (16, 24))
+    expected = native.NativeNetwork(shipped, threads=1).upsample(rgb, depth)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = native.NativeNetwork(shipped, threads=1).upsample(rgb, depth)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
 
 
 @needs_kernels

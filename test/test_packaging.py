@@ -90,9 +90,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, tracked_tree: Path) -> zipfi
 def test_the_wheel_holds_the_package_its_weights_and_the_demo_sequence(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     files = [path for path in (REPO_ROOT / "depth_sr_ros").rglob("*") if path.is_file()]
-    sources = [path for path in files if "__pycache__" not in path.parts]
+    # The kernels go in as the library that they are built into, not as sources.
+    sources = [path for path in files if not {"__pycache__", "native"} & set(path.parts)]
     expected = {path.relative_to(REPO_ROOT).as_posix() for path in sources}
     assert expected <= names, f"missing from the wheel: {sorted(expected - names)}"
+    assert any(re.fullmatch(r"depth_sr_ros/_native\..*so", name) for name in names) or not shutil.which("c++")
     assert any(re.fullmatch(r"depth_sr_ros/weights/.*\.safetensors", name) for name in names)
     assert any(name.startswith("depth_sr_ros/demo_data/") and name.endswith(".mcap") for name in names)
 

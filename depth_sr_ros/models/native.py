@@ -25,10 +25,11 @@ from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANG
 from depth_sr_ros.models.nafnet import NAFBlock, NAFStage
 from depth_sr_ros.models.normalization import CORRECTION, MIN_DEPTH_M, DepthNormalizer
 
-MODULE = "_native"
+FOLDER, MODULE = Path(__file__).resolve().parents[1], "_native"
 PANEL = 16  # outputs that the kernels take together
 CELL_SIDE = 4  # pixels
 CELL_FLOATS = 48  # of the kernel head's scratch memory
+INTERFACE = 1  # of native.cpp's functions
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_float
 # The arguments of native.cpp's functions.
 SIGNATURES = {
@@ -38,32 +39,40 @@ SIGNATURES = {
     "dsr_fuse": [_P, _P, _P, _P, *[_I] * 7],
     "dsr_kernel_head": [_P, _F, _F, _P, _P, _P, _I, _I, _I, _F, _I, _F, _F, _F, _P, _P, _I, _I, _I],
     "dsr_cells_of_bytes": [_P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
-    "dsr_lr_cells": [_P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
+    "dsr_lr_cells": [_P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
 }
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The kernels; ConfigError where the installation built none."""
-    folder = Path(__file__).resolve().parents[1]
-    names = [folder / (MODULE + suffix) for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    """The kernels; ConfigError where the installation built none, or they cannot be loaded."""
+    names = [FOLDER / (MODULE + suffix) for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     path = next((name for name in names if name.is_file()), None)
     if path is None:
         raise ConfigError(
             "the CPU kernels were not built, since the installation found no C++ compiler; install g++ and "
             "install depth_sr_ros again, or set the runtime to 'torch'"
         )
-    loaded = ctypes.CDLL(str(path))
-    for name, arguments in SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.argtypes, function.restype = arguments, None
-    loaded.dsr_instruction_set.restype = ctypes.c_char_p
+    try:
+        loaded = ctypes.CDLL(str(path))
+        if loaded.dsr_interface() != INTERFACE:
+            raise OSError(f"its interface is {loaded.dsr_interface()}, not {INTERFACE}")
+        for name, arguments in SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = arguments, None
+        for name in ("dsr_instruction_set", "dsr_sources"):
+            getattr(loaded, name).restype = ctypes.c_char_p
+    except (OSError, AttributeError) as error:  # a damaged file, a missing library, an older build
+        raise ConfigError(
+            f"the CPU kernels in {path} cannot be used: {error}; install depth_sr_ros again, or set the "
+            "runtime to 'torch'"
+        ) from error
     return loaded
 
 
 def is_built() -> bool:
-    """Whether the installation built the kernels."""
+    """Whether the installation built kernels that can be loaded."""
     try:
         library()
     except ConfigError:
@@ -120,6 +129,8 @@ class NativeNetwork:
         self._kernel_head = None if net.kernel_head is None else _kernel_head_weights(net.kernel_head)
         self._memory: dict[str, Tensor] = {}
         self._sizes: tuple[Any, ...] = ()
+        self._lr_size: tuple[int, int] | None = None
+        self._nearest: list[Tensor] = []  # of rows and of columns
 
     @torch.inference_mode()
     def upsample(self, rgb: Tensor, depth_lr: Tensor) -> Tensor:
@@ -128,10 +139,10 @@ class NativeNetwork:
         # Maps of one size are kept; a stream rarely changes it, and two sets would double the memory.
         if size != self._sizes:
             self._memory.clear()
-            self._sizes = size
+            self._sizes, self._lr_size = size, None
         seen = LRInput.from_depth(depth_lr.float(), self._net.config)
         # The answer is the caller's: it must not lie in memory that the next frame takes.
-        depth = self._depth(rgb, seen, size, torch.empty(1, 1, *size))
+        depth = self._depth(rgb, seen, size, torch.empty(1, 1, *size, dtype=torch.float32, device="cpu"))
         return known_depth(depth, depth_lr)
 
     def _depth(self, rgb: Tensor, seen: LRInput, size: tuple[int, int], out: Tensor) -> Tensor:
@@ -162,7 +173,9 @@ class NativeNetwork:
         """Memory for a map (height, width, channels), its own for each name."""
         found = self._memory.get(name)
         if found is None:
-            found = self._memory[name] = torch.empty(height, width, channels)
+            found = self._memory[name] = torch.empty(
+                height, width, channels, dtype=torch.float32, device="cpu"
+            )
         return found
 
     def _rgb_cells(self, rgb: Tensor, out: Tensor) -> None:
@@ -179,9 +192,14 @@ class NativeNetwork:
 
     def _lr_cells(self, seen: LRInput, size: tuple[int, int], unit: _Unit, out: Tensor) -> None:
         planes = [plane.contiguous() for plane in (seen.filled, seen.detail, seen.mask)]
+        lr_size = (seen.mask.shape[2], seen.mask.shape[3])
+        if lr_size != self._lr_size:
+            self._lr_size = lr_size
+            self._nearest = [_nearest(outer, inner) for outer, inner in zip(size, lr_size, strict=True)]
         self._library.dsr_lr_cells(
             *(plane.data_ptr() for plane in planes),
-            *seen.filled.shape[2:],
+            *(index.data_ptr() for index in self._nearest),
+            *lr_size,
             *size,
             *unit,
             out.data_ptr(),
@@ -288,6 +306,12 @@ class NativeNetwork:
         )
 
 
+def _nearest(outputs: int, inputs: int) -> Tensor:
+    """Which of `inputs` pixels each of `outputs` takes, int32: torch's own choice, ties and all."""
+    index = torch.arange(inputs, dtype=torch.float32, device="cpu")[None, None]
+    return F.interpolate(index, outputs, mode="nearest-exact")[0, 0].to(torch.int32)
+
+
 class _Unit(NamedTuple):
     """native.cpp's `Unit`."""
 
@@ -370,8 +394,8 @@ def _upsample_weights(weight: Tensor) -> _Pointers:
 def _kernel_head_weights(head: KernelHead) -> _Pointers:
     """Gate, shift and sharpness as one layer of two panels; the logits, a neighbour's pixels together."""
     shift, sharpness = head.cell.weight
-    offset = torch.tensor([0.0, INITIAL_COLOUR_SHARPNESS])
-    idle = torch.zeros(2 * PANEL - CELL_SIDE**2 - 2, shift.shape[0])
+    offset = shift.new_tensor([0.0, INITIAL_COLOUR_SHARPNESS])
+    idle = shift.new_zeros(2 * PANEL - CELL_SIDE**2 - 2, shift.shape[0])
     cell = torch.cat([head.gate.weight, shift[None], sharpness[None], idle])
     bias = torch.cat([head.gate.bias, head.cell.bias + offset, idle[:, 0]])
     weight, logits_bias = head.logit_layer()

@@ -3,6 +3,8 @@
 // The network's CPU kernels behind a C interface; models/native.py is the other side of it. What they compute is
 // what the torch modules of models/ compute, in fewer passes over memory: a block's products are made for some
 // pixels at a time, so that what lies between them never leaves the cache.
+//
+// Nothing here is thrown through the C interface: where memory for a scratch row cannot be had the process ends.
 
 #include <cmath>
 #include <cstdint>
@@ -11,6 +13,10 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#endif
+
+#ifndef DSR_SOURCES
+#define DSR_SOURCES "unknown"
 #endif
 
 namespace {
@@ -164,6 +170,12 @@ int dsr_use_instruction_set(const char *name) {
     return 0;
 }
 
+// Counts changes of the functions below; models/native.py asks for the one it knows.
+int dsr_interface() { return 1; }
+
+// The hash of the sources that this was built from.
+const char *dsr_sources() { return DSR_SOURCES; }
+
 const char *dsr_instruction_set() { return kernels().name; }
 
 void dsr_naf_block(const float *const *weights, const float *x, float *out, float *gated, int height, int width,
@@ -202,9 +214,10 @@ void dsr_cells_of_bytes(const uint8_t *image, long row, long column, int height,
     kernels().cells_of_bytes(image, row, column, height, width, out, h, w, pitch, threads);
 }
 
-void dsr_lr_cells(const float *filled, const float *detail, const float *mask, int lr_height, int lr_width, int height,
-                  int width, int is_log, float shift, float scale, float nearest, float *out, int h, int w, int threads) {
-    kernels().lr_cells(filled, detail, mask, lr_height, lr_width, height, width, {is_log, shift, scale, nearest}, out, h, w,
-                       threads);
+void dsr_lr_cells(const float *filled, const float *detail, const float *mask, const int32_t *mask_rows,
+                  const int32_t *mask_columns, int lr_height, int lr_width, int height, int width, int is_log, float shift,
+                  float scale, float nearest, float *out, int h, int w, int threads) {
+    kernels().lr_cells(filled, detail, mask, mask_rows, mask_columns, lr_height, lr_width, height, width,
+                       {is_log, shift, scale, nearest}, out, h, w, threads);
 }
 }
