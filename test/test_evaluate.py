@@ -15,12 +15,13 @@ from rich.progress import Progress
 
 from depth_sr_ros.baselines import METHODS, run_baseline
 from depth_sr_ros.degradation import degrade
-from depth_sr_ros.errors import DataError
+from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.metrics import depth_metrics
+from depth_sr_ros.models import native
 from training.data.rendered import decode_depth, list_frames, read_frame
 from training.eval_frames import EvalFrame
 from training.eval_report import LR_ERROR, OURS, OURS_AT_LR, case_table, summarise, verdict_table
-from training.evaluate import evaluate
+from training.evaluate import evaluate, load_ours
 
 
 def frames(count: int = 2) -> list[EvalFrame]:
@@ -214,3 +215,16 @@ def test_tuning_writes_parameters_that_beat_bicubic(rendered: Path) -> None:
     assert record["frames"] == ["val_room_1_00", "val_track_1_00"]
     assert all(record["scores"]["noisy"][name]["4"] < 1 for name in ("fgs", "despeckle_fgs", "guided", "jbu"))
     assert set(record["params"]["clean"]["fgs"]["8"]) == {"lambda_lr", "sigma_color", "up"}
+
+
+@pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
+def test_both_runtimes_answer_alike() -> None:
+    frame = frames(1)[0]
+    lr = degrade(frame.depth[:96, :128], 4, "noisy", np.random.default_rng(0))
+    answers = [
+        load_ours(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128])
+        for runtime in ("native", "torch")
+    ]
+    np.testing.assert_allclose(*answers, rtol=1e-4)
+    with pytest.raises(ConfigError, match="not in bfloat16 on cpu"):
+        load_ours(None, "cpu", "bfloat16", "native")

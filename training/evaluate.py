@@ -19,6 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
+from depth_sr_ros.config import RUNTIMES
 from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
@@ -40,10 +41,12 @@ Depth = npt.NDArray[np.float32]
 Upsampler = Callable[[Depth, npt.NDArray[np.uint8]], Depth]
 
 
-def load_ours(checkpoint: str | None, device: str, precision: str) -> tuple[Upsampler, dict[str, Any]]:
+def load_ours(
+    checkpoint: str | None, device: str, precision: str, runtime: str = "torch"
+) -> tuple[Upsampler, dict[str, Any]]:
     """(upsampler, what the checkpoint says of itself) of a checkpoint file; None = the weights that ship.
 
-    Raises CheckpointError, and ConfigError where torch has no such device.
+    Raises CheckpointError, and ConfigError where torch has no such device or the runtime cannot run it.
     """
     import torch
 
@@ -52,13 +55,23 @@ def load_ours(checkpoint: str | None, device: str, precision: str) -> tuple[Upsa
     dtype = getattr(torch, precision)
 
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
+    from depth_sr_ros.models.native import NativeNetwork
 
     path = checkpoint or shipped_checkpoint("edge")
     model, header = load_checkpoint(path, device)
+    native = None
+    if runtime == "native":
+        if device != "cpu" or precision != "float32":
+            raise ConfigError(
+                f"--runtime native computes in float32 on the cpu, not in {precision} on {device}"
+            )
+        native = NativeNetwork(model, torch.get_num_threads())
 
     def upsample(lr: Depth, rgb: npt.NDArray[np.uint8]) -> Depth:
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
         depth = torch.from_numpy(lr)[None, None].to(device)
+        if native is not None:
+            return native.upsample(picture, depth)[0, 0].numpy()
         with torch.autocast(picture.device.type, dtype, enabled=dtype != torch.float32):
             return model.upsample(picture, depth)[0, 0].float().cpu().numpy()
 
@@ -131,8 +144,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="torch device of ours (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16", "float16"), default="float32",
-        help="of ours (default: %(default)s; on a CPU that has bfloat16 the engine takes that)",
+        help="of ours (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="of ours (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
     )
@@ -170,7 +184,7 @@ def main(arguments: list[str]) -> int:
         ours, checkpoint = (
             (None, None)
             if options.checkpoint == "none"
-            else load_ours(options.checkpoint, options.device, options.precision)
+            else load_ours(options.checkpoint, options.device, options.precision, options.runtime)
         )
         frames = load_frames(options.data, data_root(), options.limit, seed=0)
         with Progress(
