@@ -127,17 +127,22 @@ class GuideConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Where and how: `epoch_steps` is how often to validate and save; `precision` is Lightning's."""
+    """Where and how: `epoch_steps` is how often to validate and save; `precision` is Lightning's.
+
+    `devices` on each of `nodes` machines train together (DDP): a step then sees devices x nodes batches.
+    """
 
     seed: int = 0
     epoch_steps: int = 500
     precision: str = "32-true"
     accelerator: str = "auto"
     threads: int = 1
+    devices: int = 1
+    nodes: int = 1
     validation_frames: int = 24
 
     def __post_init__(self) -> None:
-        _check_above_zero("run", self, "epoch_steps", "threads", "validation_frames")
+        _check_above_zero("run", self, "epoch_steps", "threads", "devices", "nodes", "validation_frames")
         check_choice("run.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         check_choice("run.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from depth_sr_ros import __version__
@@ -108,7 +109,9 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         callbacks.append(RichProgressBar())
     return pl.Trainer(
         accelerator=config.run.accelerator,
-        devices=1,
+        devices=config.run.devices,
+        num_nodes=config.run.nodes,
+        strategy="ddp" if config.run.devices * config.run.nodes > 1 else "auto",
         precision=config.run.precision,  # type: ignore[arg-type]
         # Counted in epochs, not steps: with max_steps Lightning takes a resumed run for an unfinished epoch.
         max_epochs=epochs,
@@ -124,6 +127,7 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
     )
 
 
+@rank_zero_only
 def _write_config(config: TrainConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
@@ -140,8 +144,10 @@ def _git_state() -> str:
 
 
 def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: pl.Trainer) -> Path:
-    """Write the weights the trainer ended with (the averaged ones) for inference."""
+    """Write the weights the trainer ended with (the averaged ones) for inference; the first rank does."""
     path = folder / "model.safetensors"
+    if not trainer.is_global_zero:
+        return path
     metrics = {k: round(float(v), 4) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     save_checkpoint(
         path,

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes that train together (DDP, gloo) take the step of the mean of their gradients."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import yaml
+
+from depth_sr_ros.models.checkpoint import load_checkpoint
+from training.config import TrainConfig
+from training.data.batches import BatchMaker
+from training.module import DepthSRModule
+from training.runner import _initial_network
+
+CONFIG: dict[str, Any] = {
+    "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
+    "data": {"sources": [{"kind": "procedural"}], "crop": [64, 64], "batch_size": 2},
+    "degradation": {"scales": [4], "clean_share": 0.0},
+    "optim": {"steps": 2, "warmup_steps": 0, "ema_decay": 0.9},
+    "run": {"epoch_steps": 2, "accelerator": "cpu", "validation_frames": 1, "devices": 2, "seed": 3},
+}
+
+
+@pytest.mark.timeout(300)
+def test_the_gradients_are_the_mean_of_those_of_two_processes(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    script = Path(__file__).with_name("ddp_process.py")
+    command = [sys.executable, script, "config.yaml", "run", "gradients.pt"]
+    environment = {**os.environ, "DEPTH_SR_DATA": str(tmp_path / "absent")}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    together = torch.load(tmp_path / "gradients.pt", weights_only=True)
+
+    config = TrainConfig.from_dict(CONFIG)
+    pl.seed_everything(config.run.seed, verbose=False)
+    module = DepthSRModule(config, _initial_network(config, None))
+    maker = BatchMaker(config)
+    for rank in (0, 1):
+        batch = maker(0, rank)
+        (module._loss(module.net(batch["rgb"], batch["depth_lr"]), batch["depth"])["loss"] / 2).backward()
+    alone = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    assert together.keys() == alone.keys()
+    assert any(gradient.abs().max() > 0 for gradient in alone.values())
+    for name, gradient in alone.items():
+        scale = gradient.abs().max().clamp_min(1e-12)
+        assert (together[name] - gradient).abs().max() <= 1e-5 * scale, name
+    # One checkpoint, of the first process; the second wrote nothing over it.
+    _, header = load_checkpoint(tmp_path / "run" / "model.safetensors")
+    assert header.training["steps"] == 2
