@@ -40,7 +40,7 @@ def main() -> None:
         trainer.callbacks.append(WriteGradients())  # type: ignore[attr-defined]
         return trainer
 
-    runner._trainer = with_callback
+    runner._trainer = with_callback  # type: ignore[assignment]
     config = TrainConfig.from_dict(yaml.safe_load(Path(sys.argv[1]).read_text()))
     runner.run_training(config, Path(sys.argv[2]))
 

@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
 def test_the_gradients_are_the_mean_of_those_of_two_processes(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     script = Path(__file__).with_name("ddp_process.py")
-    command = [sys.executable, script, "config.yaml", "run", "gradients.pt"]
+    command = [sys.executable, str(script), "config.yaml", "run", "gradients.pt"]
     environment = {**os.environ, "DEPTH_SR_DATA": str(tmp_path / "absent")}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
