@@ -225,6 +225,6 @@ def test_both_runtimes_answer_alike() -> None:
         load_ours(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128])
         for runtime in ("native", "torch")
     ]
-    np.testing.assert_allclose(*answers, rtol=1e-4)
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
     with pytest.raises(ConfigError, match="not in bfloat16 on cpu"):
         load_ours(None, "cpu", "bfloat16", "native")
