@@ -31,24 +31,18 @@ class SourceConfig:
 
     `path`: the folder of the files; that of `rendered` is by default under DEPTH_SR_DATA. `clip`, for
     `mvs_synth`: depth beyond 30 m, the sky too, becomes 30 m, as published; else the sky is no surface.
-    `mosaic`, for `rendered`: share of the views that are made of four smaller ones.
     """
 
     kind: str
     weight: float = 1.0
     path: str | None = None
     clip: bool = False
-    mosaic: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("data.sources.kind", self.kind, SOURCES)
         _check_above_zero("data.sources", self, "weight")
         if self.clip and self.kind != "mvs_synth":
             raise ConfigError(f"data.sources.clip is for mvs_synth alone, not for {self.kind}")
-        if self.mosaic and self.kind != "rendered":
-            raise ConfigError(f"data.sources.mosaic is for rendered alone, not for {self.kind}")
-        if not 0 <= self.mosaic <= 1:
-            raise ConfigError(f"data.sources.mosaic is {self.mosaic}, but must be between 0 and 1")
 
 
 def with_path(sources: Sequence[SourceConfig], path: str) -> tuple[SourceConfig, ...]:

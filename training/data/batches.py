@@ -51,7 +51,7 @@ def _source(config: SourceConfig, device: torch.device | str) -> Source:
         return ProceduralSource(device)
     if config.kind == "rendered":
         folder = Path(config.path) if config.path else data_root() / "rendered"
-        return RenderedSource(folder, "train", device, config.mosaic)
+        return RenderedSource(folder, "train", device)
     if config.path is None:
         raise ConfigError(f"the source {config.kind!r} needs a folder: give --data DIR, or its path")
     if config.kind == "rgbd_folder":

@@ -19,7 +19,6 @@ from training.data.procedural import SceneGenerator
 from training.data.rendered import list_frames, read_frame
 
 Frame = TypeVar("Frame")
-MIN_VIEW, MAX_VIEW = 0.7, 2.0  # of the crop's size
 
 
 class Source(Protocol):
@@ -42,18 +41,10 @@ class ProceduralSource:
 class RenderedSource:
     """Random zooms, crops and photometric changes of a folder of rendered frames, kept in memory.
 
-    The memory taken is 7 bytes a pixel: 1.2 GB for 569 frames of 640x480. `mosaic`: share of the views that
-    `mosaic_view` makes.
+    The memory taken is 7 bytes a pixel: 1.2 GB for 569 frames of 640x480.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        device: torch.device | str = "cpu",
-        mosaic: float = 0.0,
-    ) -> None:
-        self._mosaic = mosaic
+    def __init__(self, root: str | Path, split: str = "train", device: torch.device | str = "cpu") -> None:
         frames = [read_frame(frame) for frame in list_frames(root, split)]
         if not frames:
             raise DataError(f"the rendered set at {str(root)!r} has no frame in its {split!r} split")
@@ -68,11 +59,7 @@ class RenderedSource:
     def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
         index, *draws = _draws(generator)
         number = int(index * len(self._rgb))
-        frame = self._rgb[number : number + 1], self._depth[number : number + 1]
-        # Without mosaics nothing is drawn for them: the batches of older configurations stay the same.
-        if self._mosaic and torch.rand((), generator=generator, device=generator.device) < self._mosaic:
-            return mosaic_view(*frame, size, draws[-1], generator)
-        return random_view(*frame, size, draws)
+        return random_view(self._rgb[number : number + 1], self._depth[number : number + 1], size, draws)
 
 
 class FileSource(Generic[Frame]):
@@ -121,7 +108,7 @@ def random_view(
     zoom, top, left, flip, stretch = draws
     height, width = rgb.shape[-2:]
     # A view of 0.7 to 2 times the crop's size, shrunk or enlarged to it: texture of all frequencies.
-    ratio = min(MIN_VIEW * (MAX_VIEW / MIN_VIEW) ** zoom, height / size[0], width / size[1])
+    ratio = min(0.7 * (2 / 0.7) ** zoom, height / size[0], width / size[1])
     h, w = int(size[0] * ratio), int(size[1] * ratio)
     y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
     pixels = rgb[..., y : y + h, x : x + w].float() / 255
@@ -131,31 +118,6 @@ def random_view(
         pixels, depth = pixels.flip(-1), depth.flip(-1)
     # The same scene at half to twice its size: a sensor's noise depends on the distance.
     return pixels, depth * math.exp((stretch - 0.5) * 2 * math.log(2))
-
-
-def mosaic_view(
-    rgb: Tensor, depth: Tensor, size: tuple[int, int], stretch: float, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    """As `random_view`, of four views of one frame, shrunk by 1 to 2, that meet in a random point.
-
-    A frame as large as the crop can only be enlarged, and the network would see no picture as sharp as those
-    of a camera with more pixels.
-    """
-    shrink, down, right = torch.rand(3, generator=generator, device=generator.device).tolist()
-    zoom = math.log(2**shrink / MIN_VIEW) / math.log(MAX_VIEW / MIN_VIEW)
-    parts = [
-        (round(side * (0.25 + 0.5 * at)) // 16 * 16, side)
-        for side, at in zip(size, (down, right), strict=True)
-    ]
-    rows = []
-    for top, bottom in ((0, parts[0][0]), parts[0]):
-        row = []
-        for left, end in ((0, parts[1][0]), parts[1]):
-            draws = torch.rand(3, generator=generator, device=generator.device).tolist()
-            row.append(random_view(rgb, depth, (bottom - top, end - left), [zoom, *draws, stretch]))
-        rows.append([torch.cat(planes, -1) for planes in zip(*row, strict=True)])
-    pixels, metres = (torch.cat(planes, -2) for planes in zip(*rows, strict=True))
-    return pixels, metres
 
 
 def photometric(rgb: Tensor, generator: Generator) -> Tensor:
