@@ -66,10 +66,11 @@ def run_training(
     net = _initial_network(config, None if resume else config.init_from)
     net.guide = _guide(config)
     module = DepthSRModule(config, net)
-    _write_config(config, folder)
+    git = _git_state()  # of the code that trains: the checkout may have moved on when the run ends
+    _write_config(config, folder, git)
     trainer = _trainer(config, folder, stop_after)
     trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
-    return _export(config, folder, module, trainer)
+    return _export(config, folder, module, trainer, git)
 
 
 def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
@@ -128,10 +129,10 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
 
 
 @rank_zero_only
-def _write_config(config: TrainConfig, folder: Path) -> None:
+def _write_config(config: TrainConfig, folder: Path, git: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    (folder / "git.txt").write_text(_git_state() + "\n")
+    (folder / "git.txt").write_text(git + "\n")
 
 
 def _git_state() -> str:
@@ -143,7 +144,7 @@ def _git_state() -> str:
         return "unknown"
 
 
-def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: pl.Trainer) -> Path:
+def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: pl.Trainer, git: str) -> Path:
     """Write the weights the trainer ended with (the averaged ones) for inference; the first rank does."""
     path = folder / "model.safetensors"
     if not trainer.is_global_zero:
@@ -152,7 +153,7 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
     save_checkpoint(
         path,
         module.net,
-        training=training_header(config, trainer.global_step),
+        training=training_header(config, trainer.global_step, git),
         metrics=metrics,
         version=__version__,
     )
@@ -170,7 +171,7 @@ def _name_and_hash(path: str | None) -> str | None:
     return f"{Path(path).name} ({digest})"
 
 
-def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
+def training_header(config: TrainConfig, steps: int, git: str) -> dict[str, Any]:
     """What the checkpoint's header says of how it was made."""
     values = config.to_dict()
     for section in (*values["data"]["sources"], values["guide"]):
@@ -178,7 +179,7 @@ def training_header(config: TrainConfig, steps: int) -> dict[str, Any]:
             section["path"] = Path(section["path"]).name
     return {
         "steps": steps,
-        "git": _git_state(),
+        "git": git,
         "seed": config.run.seed,
         "init_from": _name_and_hash(config.init_from),
         **{name: values[name] for name in ("optim", "data", "degradation", "loss", "guide")},
