@@ -133,7 +133,7 @@ def test_colour_and_points_show_the_published_depth_and_timing_its_stages(rig: R
     np.testing.assert_array_equal(rgb_view(color)[0], colorize(metres))
     check_cloud(found["points"][0], metres, frame.rgb)
     spans = {value.key: float(value.value) for value in found["timing"][0].status[0].values}
-    stages = ("wait_ms", "decode_ms", "network_ms", "publish_ms")
+    stages = ("wait_ms", "decode_ms", "network_ms", "encode_ms", "publish_ms")
     assert set(spans) == {*stages, "latency_ms", "age_ms"}
     assert spans["latency_ms"] == pytest.approx(sum(spans[stage] for stage in stages), abs=0.01)
     for topic in topics.values():
