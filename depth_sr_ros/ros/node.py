@@ -32,6 +32,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 MIN_LOG_PERIOD_S = 0.1
 # Where publishers have no event for a subscriber that comes or goes (Humble).
 DEMAND_PERIOD_S = 0.5
+DEMAND_CHECK_S = 2.0
 
 
 class DepthSRNode(LifecycleNode):
@@ -166,9 +167,10 @@ class DepthSRNode(LifecycleNode):
         names = ", ".join(entity.topic_name for entity in self._inputs.values())
         check_qos_overrides(self, self._endpoints.topics)
         self._own_timers["poll"] = self.create_timer(POLL_PERIOD_S, pipeline.poll, clock=self._steady)
-        if not Endpoints.has_matched_events:
-            timer = self.create_timer(DEMAND_PERIOD_S, self._follow_demand, clock=self._steady)
-            self._own_timers["demand"] = timer
+        # With matched events a look now and then is enough: an event can come before the count that it is
+        # about has changed, and then nothing would follow it.
+        period = DEMAND_CHECK_S if Endpoints.has_matched_events else DEMAND_PERIOD_S
+        self._own_timers["demand"] = self.create_timer(period, self._follow_demand, clock=self._steady)
         self.get_logger().info(f"ready: {self._engine_info['engine']}; listening to {names}")
         self._state = "active"
         self._follow_demand()
