@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ from depth_sr_ros.engine import DepthSuperResolver, Way, ways_on
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import read_header, shipped_checkpoint
+from depth_sr_ros.stats import p50_p95
 
 FILTERS = ("bicubic", "guided", "fgs", "jbu")
 REFERENCE = Way("torch", "float32")
@@ -68,15 +68,19 @@ def run_engine_benchmark(
     check_choice("variant", variant, VARIANTS)
     path = checkpoint or shipped_checkpoint(variant)
     ways = ways_on(device, read_header(path).model)
+
+    def make_engine(way: Way, count: int) -> DepthSuperResolver:
+        return DepthSuperResolver(path, variant=variant, device=device, threads=count, **way._asdict())
+
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(sizes) * (len(ways) * len(threads) + len(FILTERS)))
         for sizes_of_frame in sizes:
             rgb, depth = synthetic_frame(*sizes_of_frame)
-            expected = _engine(checkpoint, variant, device, REFERENCE, threads[0])(rgb, depth)
+            expected = make_engine(REFERENCE, threads[0])(rgb, depth)
             for count in threads:
                 for way in ways:
                     progress.update(task, description=f"{way.runtime} {way.precision}, {count} threads")
-                    engine = _engine(checkpoint, variant, device, way, count)
+                    engine = make_engine(way, count)
                     found = engine(rgb, depth)
                     spans = _spans(functools.partial(engine, rgb, depth), frames)
                     difference = float(np.max(np.abs(found - expected) / expected))
@@ -131,11 +135,6 @@ def synthetic_frame(
     return rgb, (low * (1 + 0.01 * noise.standard_normal(low.shape))).astype(np.float32)
 
 
-def _engine(checkpoint: Path | None, variant: str, device: str, way: Way, threads: int) -> DepthSuperResolver:
-    options: dict[str, Any] = {"precision": way.precision, "runtime": way.runtime, "threads": threads}
-    return DepthSuperResolver(checkpoint, variant=variant, device=device, **options)
-
-
 def _spans(call: Callable[[], object], frames: int) -> tuple[float, float]:
     """Median and 95th percentile of `call`'s milliseconds."""
     for _ in range(WARM_UP_FRAMES):
@@ -145,8 +144,7 @@ def _spans(call: Callable[[], object], frames: int) -> tuple[float, float]:
         start = time.perf_counter()
         call()  # its result is on the host: nothing is still under way
         spans.append((time.perf_counter() - start) * 1e3)
-    p50, p95 = np.percentile(spans, (50, 95))
-    return float(p50), float(p95)
+    return p50_p95(spans)
 
 
 def default_threads() -> list[int]:

@@ -38,14 +38,18 @@ def cells(array: npt.NDArray, scale: int) -> npt.NDArray:
     return blocks.reshape(height // scale, width // scale, scale * scale)
 
 
+def half_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Cells, of (h, w, pixels), of which at least half is set: (h, w)."""
+    return 2 * mask.sum(axis=2) >= mask.shape[2]
+
+
 def cell_mean(depth: Depth, scale: int) -> Depth:
     """Mean of the valid pixels of each cell; NaN where fewer than half of them are valid."""
     pixels = cells(depth, scale)
     valid = valid_mask(pixels)
-    count = valid.sum(axis=2)
     total = np.where(valid, pixels, 0).sum(axis=2, dtype=np.float64)
-    enough = 2 * count >= scale * scale
-    return np.where(enough, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    mean = total / np.maximum(valid.sum(axis=2), 1)
+    return np.where(half_of(valid), mean, np.nan).astype(np.float32)
 
 
 def challenge(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
@@ -97,7 +101,7 @@ def stereo(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generat
     focal = STEREO_FOCAL * depth.shape[1] * STEREO_BASELINE_M
     valid = valid_mask(lr)
     exact = np.where(valid, focal / np.where(valid, lr, 1.0), 0.0)
-    hidden = 2 * cells(_hidden_from_the_right(depth, focal), scale).sum(axis=2) >= scale * scale
+    hidden = half_of(cells(_hidden_from_the_right(depth, focal), scale))
     disparity = STEREO_STEP_PX * np.round((exact + STEREO_NOISE_PX * normal) / STEREO_STEP_PX)
     seen = valid & ~hidden & (disparity >= STEREO_STEP_PX)
     return np.where(seen, focal / np.where(seen, disparity, 1.0), np.nan).astype(np.float32)
@@ -134,8 +138,7 @@ def dtof(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator
     strongest = histogram[rows, peak]
     mean = (weighted[rows, peak] / np.maximum(strongest, 1e-12)).reshape(normal.shape)
     out = mean * (1 + 0.004 * normal) + 0.002 * normal
-    enough = 2 * valid.sum(axis=2) >= scale * scale
-    return np.where(enough & (out > 0), out, np.nan).astype(np.float32)
+    return np.where(half_of(valid) & (out > 0), out, np.nan).astype(np.float32)
 
 
 def lidar(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:

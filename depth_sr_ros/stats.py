@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,12 @@ class Rate:
         return min(events / span, (events + 1) / max(now - self._times[0], 1e-9))
 
 
+def p50_p95(values: Sequence[float]) -> tuple[float, float]:
+    """Median and 95th percentile of at least one value."""
+    p50, p95 = np.percentile(values, (50, 95))
+    return float(p50), float(p95)
+
+
 class Percentiles(NamedTuple):
     """Of the last values, in their unit; NaN where there is none."""
 
@@ -70,8 +77,7 @@ class Window:
             values = list(self._values)
         if not values:
             return Percentiles(0, float("nan"), float("nan"), float("nan"))
-        p50, p95 = np.percentile(values, (50, 95))
-        return Percentiles(len(values), float(p50), float(p95), max(values))
+        return Percentiles(len(values), *p50_p95(values), max(values))
 
 
 class Throttle:

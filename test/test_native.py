@@ -162,17 +162,22 @@ def test_kernels_that_differ_from_torch_are_refused(runtime: str, monkeypatch: p
     assert np.isfinite(engine(np.zeros((64, 96, 3), np.uint8), depth[0, 0].numpy())).all()
 
 
+def assert_torch_alone_runs(said: str) -> None:
+    """Where the library is looked for anew: "auto" takes torch, and "native" is an error that says why."""
+    native.library.cache_clear()
+    try:
+        assert DepthSuperResolver(device="cpu").runtime == "torch"
+        with pytest.raises(ConfigError, match=said):
+            DepthSuperResolver(device="cpu", runtime="native")
+    finally:
+        native.library.cache_clear()
+
+
 def test_without_the_kernels_torch_runs_and_asking_for_them_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(native, "MODULE", "_absent")
-    native.library.cache_clear()
-    try:
-        assert DepthSuperResolver(device="cpu").runtime == "torch"
-        with pytest.raises(ConfigError, match="install g\\+\\+"):
-            DepthSuperResolver(device="cpu", runtime="native")
-    finally:
-        native.library.cache_clear()
+    assert_torch_alone_runs("install g\\+\\+")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library", None])
@@ -184,13 +189,7 @@ def test_a_library_that_cannot_be_loaded_leaves_torch(
     other = next((Path(torch.__file__).parent / "lib").glob("libshm*.so"))
     (tmp_path / f"_native{suffix}").write_bytes(other.read_bytes() if content is None else content)
     monkeypatch.setattr(native, "FOLDER", tmp_path)
-    native.library.cache_clear()
-    try:
-        assert DepthSuperResolver(device="cpu").runtime == "torch"
-        with pytest.raises(ConfigError, match="cannot be used: .* install depth_sr_ros again"):
-            DepthSuperResolver(device="cpu", runtime="native")
-    finally:
-        native.library.cache_clear()
+    assert_torch_alone_runs("cannot be used: .* install depth_sr_ros again")
 
 
 @needs_kernels

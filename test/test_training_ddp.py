@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from test_training import TINY
 
 from depth_sr_ros.models.checkpoint import load_checkpoint
 from training.config import TrainConfig
@@ -21,11 +22,9 @@ from training.module import DepthSRModule
 from training.runner import _initial_network
 
 CONFIG: dict[str, Any] = {
-    "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
-    "data": {"sources": [{"kind": "procedural"}], "crop": [64, 64], "batch_size": 2},
-    "degradation": {"scales": [4], "clean_share": 0.0},
+    **TINY,
     "optim": {"steps": 2, "warmup_steps": 0, "ema_decay": 0.9},
-    "run": {"epoch_steps": 2, "accelerator": "cpu", "validation_frames": 1, "devices": 2, "seed": 3},
+    "run": {**TINY["run"], "epoch_steps": 2, "devices": 2, "seed": 3},
 }
 
 

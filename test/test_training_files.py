@@ -13,6 +13,7 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
+from test_models import TINY_DEPTH_ANYTHING
 
 from depth_sr_ros.depth_io import write_depth, write_rgb
 from depth_sr_ros.errors import ConfigError, DataError
@@ -25,22 +26,6 @@ from training.data.rgbd_folder import list_pairs, read_pair
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, FRAMES = 72, 96, 52
-TINY_GUIDE = {
-    "reassemble_hidden_size": 12,
-    "neck_hidden_sizes": [8, 8, 8, 8],
-    "fusion_hidden_size": 8,
-    "head_hidden_size": 8,
-    "backbone_config": {
-        "model_type": "dinov2",
-        "hidden_size": 12,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "out_indices": [1, 2, 3, 4],
-        "reshape_hidden_states": False,
-        "image_size": 56,
-        "patch_size": 14,
-    },
-}
 
 
 def write_exr(path: Path, units: np.ndarray) -> None:
@@ -228,7 +213,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subp
 def test_the_challenge_configuration_takes_two_steps_on_mvs_synth(
     mvs_synth: Path, tmp_path: Path, train: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    guide = DepthAnythingGuide.from_config(short_side=56, **TINY_GUIDE)
+    guide = DepthAnythingGuide.from_config(short_side=56, **TINY_DEPTH_ANYTHING)
     guide.model.save_pretrained(tmp_path / "guide")  # type: ignore[operator]
     before = {name: p.clone() for name, p in guide.model.named_parameters()}
     # Every batch sees the guide, so that its weights must move.

@@ -52,7 +52,7 @@ class DepthSRModule(pl.LightningModule):
         return self._maker(int(batch), self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        prediction = self.net(batch["rgb"], batch["depth_lr"], self._guide_dropped(batch, batch_idx))
+        prediction = self.net(batch["rgb"], batch["depth_lr"], self._guide_dropped(batch))
         # Differences of neighbours are lost in half precision.
         with torch.autocast(self.device.type, enabled=False):
             terms = self._loss(prediction, batch["depth"])
@@ -60,7 +60,7 @@ class DepthSRModule(pl.LightningModule):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_step=True)
         return terms["loss"]
 
-    def _guide_dropped(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def _guide_dropped(self, batch: Batch) -> Tensor | None:
         """A flat map, which says "no guide", for some batches; None for the others, which ask the guide."""
         if self.net.guide is None:
             return None

@@ -35,6 +35,7 @@ from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.demo_camera import TRUTH_TOPIC
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.peer import run_peer
+from depth_sr_ros.stats import p50_p95
 
 OUTPUT_TOPIC = "/depth_sr/depth/image"
 # method -> what the table calls it
@@ -194,10 +195,8 @@ def rows_of(result: Result, frames: list[SequenceFrame], progress: Progress) -> 
     mean = mean_metrics([*result.scores.values()])
     arrivals = sorted(output.arrival_ns for output in result.outputs.values())
     rate = (len(arrivals) - 1) / max((arrivals[-1] - arrivals[0]) * 1e-9, 1e-9)
-    p50, p95 = np.percentile(result.latencies_ms, (50, 95))
-    rows.append(
-        Row("depth_sr_ros", mean["rmse"], mean["mae"], mean["edge_rmse"], rate, float(p50), float(p95))
-    )
+    p50, p95 = p50_p95(result.latencies_ms)
+    rows.append(Row("depth_sr_ros", mean["rmse"], mean["mae"], mean["edge_rmse"], rate, p50, p95))
     return rows
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -26,6 +25,7 @@ from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.processes import Processes
 from depth_sr_ros.ros_domain import isolate
+from depth_sr_ros.stats import p50_p95
 
 NODE, DIRECT, NO_PROFILE = "node", "no node", "node, no profile"
 KINDS = (NODE, DIRECT, NO_PROFILE)
@@ -192,10 +192,7 @@ def _figures(rgb_size: Size, depth_size: Size, kind: str, found: dict) -> Run:
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float] | None:
-    if not values:
-        return None
-    p50, p95 = np.percentile(values, (50, 95))
-    return float(p50), float(p95)
+    return p50_p95(values) if values else None
 
 
 def _span(span: tuple[float, float] | None) -> str:

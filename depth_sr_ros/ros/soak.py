@@ -7,7 +7,6 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
@@ -28,6 +27,7 @@ from depth_sr_ros.ros.soak_report import (
     write_json,
 )
 from depth_sr_ros.ros_domain import isolate
+from depth_sr_ros.stats import p50_p95
 
 SAMPLE_PERIOD_S = 1.0
 START_TIMEOUT_S = 120.0
@@ -156,7 +156,7 @@ class Soak:
         out, probe = self.outcome, self._probe
         out.counters, out.reports, out.received = probe.counters, probe.reports, probe.received
         out.sent = probe.sent or 0
-        out.latency_p50_ms, out.latency_p95_ms = np.percentile(probe.latencies_ms, (50, 95)).tolist()
+        out.latency_p50_ms, out.latency_p95_ms = p50_p95(probe.latencies_ms)
         out.slope_mb_per_minute = slope(out.samples, seconds)
         if out.settings.is_judged and not out.slope_mb_per_minute <= MAX_SLOPE_MB_PER_MINUTE:
             out.add_fault(

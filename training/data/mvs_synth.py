@@ -18,6 +18,7 @@ import numpy.typing as npt
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.depth_io import read_exr_channel, read_rgb
 from depth_sr_ros.errors import DataError
+from training.data.rgbd_folder import check_same_size
 
 UNIT_M = 0.1
 CLIP = 300.0  # in these units: the published range
@@ -71,8 +72,7 @@ def read_sample(sample: Sample, clip: bool) -> tuple[npt.NDArray[np.uint8], npt.
     """
     rgb = read_rgb(sample.image)
     units = read_exr_channel(sample.depth)
-    if units.shape != rgb.shape[:2]:
-        raise DataError(f"{sample.depth}: its size {units.shape} is not its picture's, {rgb.shape[:2]}")
+    check_same_size(sample.depth, rgb, units)
     if clip:
         units = np.minimum(units, CLIP)
     valid = np.isfinite(units) & (units > 0)

@@ -43,9 +43,14 @@ def list_pairs(root: str | Path) -> list[RgbdPair]:
 def read_pair(pair: RgbdPair) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """(rgb uint8 HxWx3, depth float32 HxW metres, NaN = invalid); DataError on damage or two sizes."""
     rgb, depth = read_rgb(pair.rgb), read_depth(pair.depth)
-    if rgb.shape[:2] != depth.shape:
-        raise DataError(f"{pair.depth}: its size {depth.shape} is not its picture's, {rgb.shape[:2]}")
+    check_same_size(pair.depth, rgb, depth)
     return rgb, depth
+
+
+def check_same_size(path: Path, rgb: npt.NDArray[np.uint8], depth: npt.NDArray) -> None:
+    """DataError, naming the depth's file, unless both have the same size."""
+    if rgb.shape[:2] != depth.shape:
+        raise DataError(f"{path}: its size {depth.shape} is not its picture's, {rgb.shape[:2]}")
 
 
 def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

@@ -38,7 +38,19 @@ class ProceduralSource:
         return rgb, torch.where(torch.isfinite(depth), depth, torch.nan)
 
 
-class RenderedSource:
+class ViewSource:
+    """Batches of random views with photometric changes; a subclass draws the views, one at a time."""
+
+    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+        views = [self._view(size, generator) for _ in range(batch)]
+        rgb = torch.cat([rgb for rgb, _ in views])
+        return photometric(rgb, generator), torch.cat([depth for _, depth in views])
+
+    def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class RenderedSource(ViewSource):
     """Random zooms, crops and photometric changes of a folder of rendered frames, kept in memory.
 
     The memory taken is 7 bytes a pixel: 1.2 GB for 569 frames of 640x480.
@@ -51,18 +63,13 @@ class RenderedSource:
         self._rgb = torch.stack([torch.from_numpy(rgb) for rgb, _ in frames]).permute(0, 3, 1, 2).to(device)
         self._depth = torch.stack([torch.from_numpy(depth) for _, depth in frames])[:, None].to(device)
 
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        views = [self._view(size, generator) for _ in range(batch)]
-        rgb = torch.cat([rgb for rgb, _ in views])
-        return photometric(rgb, generator), torch.cat([depth for _, depth in views])
-
     def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
         index, *draws = _draws(generator)
         number = int(index * len(self._rgb))
         return random_view(self._rgb[number : number + 1], self._depth[number : number + 1], size, draws)
 
 
-class FileSource(Generic[Frame]):
+class FileSource(ViewSource, Generic[Frame]):
     """Random views, as `RenderedSource` takes them, of frames that are read from files each time.
 
     Args:
@@ -79,11 +86,6 @@ class FileSource(Generic[Frame]):
         device: torch.device | str = "cpu",
     ) -> None:
         self._frames, self._read, self._stretch, self._device = frames, read, stretch, device
-
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        views = [self._view(size, generator) for _ in range(batch)]
-        rgb = torch.cat([rgb for rgb, _ in views])
-        return photometric(rgb, generator), torch.cat([depth for _, depth in views])
 
     def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
         index, *draws, stretch = _draws(generator)
