@@ -54,7 +54,8 @@ def degrade(
     if profile == "bicubic":
         return _bicubic(depth_hr, scale)
     if profile in SENSORS:
-        return SENSORS[profile](np.where(valid_mask(depth_hr), depth_hr, np.float32(np.nan)), scale, rgb, rng)
+        measured = np.where(valid_mask(depth_hr), depth_hr, np.float32(np.nan))
+        return SENSORS[profile](measured, scale, rgb, rng, 1.0)
     clean = cell_mean(depth_hr, scale)
     return _sensor(clean, rng) if profile == "noisy" else clean
 

@@ -2,9 +2,9 @@
 """Models of real depth sensors and codecs: what each would make of exact, high-resolution depth.
 
 Each takes float32 HxW metres (NaN = invalid), a whole `scale` that divides H and W, the picture of the view
-(uint8 HxWx3, or None) and a random generator, and returns float32 H/scale x W/scale metres, NaN = invalid.
-The strengths are ours, in the range that the sensors' data sheets and users report; docs/degradation.md
-shows each.
+(uint8 HxWx3, or None), a random generator and a `strength`, by which its noise, its steps and what JPEG
+loses are multiplied, and returns float32 H/scale x W/scale metres, NaN = invalid. Strength 1 is ours, in the
+range that the sensors' data sheets and users report; docs/degradation.md shows each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from depth_sr_ros.metrics import valid_mask
 
 Depth = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
-Sensor = Callable[[Depth, int, "Picture | None", np.random.Generator], Depth]
+Sensor = Callable[[Depth, int, "Picture | None", np.random.Generator, float], Depth]
 
 DARK = 40.0  # of 255: luminance at which half of a time-of-flight camera's pixels are lost
 STEREO_FOCAL = 0.9  # of the image's width
@@ -28,7 +28,7 @@ STEREO_STEP_PX = 1 / 8  # of disparity
 STEREO_NOISE_PX = 0.08
 ZONE_BINS = 48  # of a dToF histogram, from 0.1 to 300 m in equal ratios
 LIDAR_LINE_STEP = 4  # one line of LR pixels in so many is measured
-CODEC_QUALITY = 75
+CODEC_LOSS = 25  # quality 75
 
 
 def cells(array: npt.NDArray, scale: int) -> npt.NDArray:
@@ -52,7 +52,9 @@ def cell_mean(depth: Depth, scale: int) -> Depth:
     return np.where(half_of(valid), mean, np.nan).astype(np.float32)
 
 
-def challenge(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def challenge(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """Downsampled, additive noise of one 8-bit step, 8 bits over the frame's range.
 
     The write-up names noise and a low bit depth, no figures: these are ours.
@@ -63,12 +65,14 @@ def challenge(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Gene
     if not valid.any():
         return lr
     low, high = lr[valid].min(), lr[valid].max()
-    step = max((high - low) / 255, 1e-6)
+    step = max(strength * (high - low) / 255, 1e-6)
     noisy = low + step * np.round((lr + step * noise - low) / step)
     return np.where(valid, np.clip(noisy, max(low, step), high), np.nan).astype(np.float32)
 
 
-def tof(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def tof(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """A continuous-wave time-of-flight camera: noise grows with z^2 and with darkness.
 
     Flying pixels at edges lie anywhere between the two surfaces; pixels of dark surfaces are lost.
@@ -86,11 +90,13 @@ def tof(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator)
     # Reflected light falls with z^2: so does the signal, by which the phase's noise is divided.
     sigma = (0.002 + 0.0015 * np.square(np.minimum(flown, 20.0))) * np.sqrt(110.0 / np.maximum(light, 10.0))
     lost = chance < np.clip(0.5 * DARK / np.maximum(light, 1.0) - 0.25, 0.004, 0.98)
-    out = flown + sigma * normal
+    out = flown + strength * sigma * normal
     return np.where(valid_mask(mean) & ~lost & (out > 0), out, np.nan).astype(np.float32)
 
 
-def stereo(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def stereo(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """A stereo camera: noise and steps of disparity, so errors grow with z^2.
 
     There is no depth where the right camera does not see, left of near things.
@@ -102,8 +108,9 @@ def stereo(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generat
     valid = valid_mask(lr)
     exact = np.where(valid, focal / np.where(valid, lr, 1.0), 0.0)
     hidden = half_of(cells(_hidden_from_the_right(depth, focal), scale))
-    disparity = STEREO_STEP_PX * np.round((exact + STEREO_NOISE_PX * normal) / STEREO_STEP_PX)
-    seen = valid & ~hidden & (disparity >= STEREO_STEP_PX)
+    step = strength * STEREO_STEP_PX
+    disparity = step * np.round((exact + strength * STEREO_NOISE_PX * normal) / step)
+    seen = valid & ~hidden & (disparity >= step)
     return np.where(seen, focal / np.where(seen, disparity, 1.0), np.nan).astype(np.float32)
 
 
@@ -117,7 +124,9 @@ def _hidden_from_the_right(depth: Depth, focal: float) -> npt.NDArray[np.bool_]:
     return hidden
 
 
-def dtof(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def dtof(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """A direct time-of-flight sensor with few zones: each answers with its strongest surface.
 
     Light that falls with z^2 decides which that is. A zone never answers with a mean of two surfaces.
@@ -137,11 +146,13 @@ def dtof(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator
     rows = np.arange(len(peak))
     strongest = histogram[rows, peak]
     mean = (weighted[rows, peak] / np.maximum(strongest, 1e-12)).reshape(normal.shape)
-    out = mean * (1 + 0.004 * normal) + 0.002 * normal
+    out = mean + strength * (0.004 * mean + 0.002) * normal
     return np.where(half_of(valid) & (out > 0), out, np.nan).astype(np.float32)
 
 
-def lidar(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def lidar(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """A spinning LiDAR projected into the image: one line of pixels in four, returns lost, 2 cm of noise."""
     # A beam hits one place and does not average.
     middle = scale // 2
@@ -149,11 +160,13 @@ def lidar(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generato
     normal, chance = rng.standard_normal(beams.shape), rng.random(beams.shape)
     line = np.arange(beams.shape[0]) % LIDAR_LINE_STEP == LIDAR_LINE_STEP // 2
     seen = valid_mask(beams) & line[:, None] & (chance > 0.05)
-    out = beams + 0.02 * normal
+    out = beams + strength * 0.02 * normal
     return np.where(seen & (out > 0), out, np.nan).astype(np.float32)
 
 
-def codec(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator) -> Depth:
+def codec(
+    depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generator, strength: float = 1.0
+) -> Depth:
     """Depth sent as a picture: inverse depth in 8 bits over the frame's range, then JPEG."""
     lr = cell_mean(depth, scale)
     valid = valid_mask(lr)
@@ -164,7 +177,8 @@ def codec(depth: Depth, scale: int, rgb: Picture | None, rng: np.random.Generato
     step = max((high - low) / 254, 1e-9)
     # 0 says that there is no depth; JPEG blurs that border too, as it does in practice.
     code = np.where(valid, 1 + np.round((inverse - low) / step), 0).astype(np.uint8)
-    _, stream = cv2.imencode(".jpg", code, [cv2.IMWRITE_JPEG_QUALITY, CODEC_QUALITY])
+    quality = int(np.clip(100 - strength * CODEC_LOSS, 10, 100))
+    _, stream = cv2.imencode(".jpg", code, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(stream, cv2.IMREAD_GRAYSCALE)
     assert decoded is not None
     sent = low + (decoded.astype(np.float64) - 1) * step

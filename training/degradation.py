@@ -3,18 +3,23 @@
 
 The evaluation protocol's own, NumPy degradations are in `depth_sr_ros.degradation`; strengths here are drawn
 around them, so that the network meets the protocol's sensor, weaker and stronger ones, and sometimes none.
+Models of other sensors (depth_sr_ros/sensor_profiles.py) are mixed in, a sample at a time in NumPy: with a GPU
+take loader processes (`data.workers`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.normalization import fill_holes, valid_mask
+from depth_sr_ros.sensor_profiles import SENSORS
 
 METHODS = ("area", "nearest", "bicubic")
 
@@ -27,7 +32,9 @@ class DegradationConfig:
     `clean_share`: samples with no degradation but the resampling. Noise is `noise_strength` (range,
     log-uniform) times the protocol's sigma(z), and `correlated_share` of the noisy samples have blotchy
     noise. `outlier_share` is the largest share of replaced pixels, `bits` the choices of quantisation
-    (0 = none). `hole_share` of all samples get holes of up to `hole_area` of the frame.
+    (0 = none). `sensor_share` of the samples are instead seen by one of `sensors`, at `sensor_strength`
+    (range, log-uniform); only where the scale is whole and divides the crop. `hole_share` of all samples get
+    holes of up to `hole_area` of the frame.
     """
 
     scales: tuple[float, ...] = (2, 3, 4, 4, 4, 6, 8, 8, 8, 12, 16)
@@ -37,21 +44,36 @@ class DegradationConfig:
     correlated_share: float = 0.2
     outlier_share: float = 0.05
     bits: tuple[int, ...] = (0, 0, 8, 9, 10, 10, 12)
+    sensor_share: float = 0.0
+    sensors: tuple[str, ...] = tuple(SENSORS)
+    sensor_strength: tuple[float, float] = (0.4, 2.0)
     hole_share: float = 0.35
     hole_area: float = 0.6
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 1:
             raise ConfigError(f"degradation.scales is {self.scales}, but every scale must be at least 1")
-        for name in ("clean_share", "correlated_share", "outlier_share", "hole_share", "hole_area"):
+        for sensor in self.sensors:
+            check_choice("degradation.sensors", sensor, SENSORS)
+        shares = (
+            "clean_share",
+            "correlated_share",
+            "outlier_share",
+            "sensor_share",
+            "hole_share",
+            "hole_area",
+        )
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"degradation.{name} is {getattr(self, name)}, but must be between 0 and 1")
         if len(self.methods) != len(METHODS) or min(self.methods) < 0 or sum(self.methods) <= 0:
             raise ConfigError(f"degradation.methods is {self.methods}; give one share for each of {METHODS}")
         if any(bits < 0 or bits > 24 for bits in self.bits):
             raise ConfigError(f"degradation.bits is {self.bits}, but each must be from 0 (none) to 24")
-        if not 0 < self.noise_strength[0] <= self.noise_strength[1]:
-            raise ConfigError(f"degradation.noise_strength is {self.noise_strength}; give 0 < low <= high")
+        for name in ("noise_strength", "sensor_strength"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"degradation.{name} is {(low, high)}; give 0 < low <= high")
 
 
 def noise_sigma(depth: Tensor) -> Tensor:
@@ -65,8 +87,11 @@ class RandomDegradation:
     def __init__(self, config: DegradationConfig = DegradationConfig()) -> None:
         self.config = config
 
-    def __call__(self, depth: Tensor, generator: Generator) -> Tensor:
-        """depth (B, 1, H, W) metres, NaN = invalid -> (B, 1, h, w) metres, NaN = invalid; h = H / scale."""
+    def __call__(self, depth: Tensor, rgb: Tensor, generator: Generator) -> Tensor:
+        """depth (B, 1, H, W) metres, NaN = invalid -> (B, 1, h, w) metres, NaN = invalid; h = H / scale.
+
+        rgb (B, 3, H, W) in [0, 1] says which surfaces are dark.
+        """
         scale = _choice(self.config.scales, generator)
         size = tuple(max(2, round(side / scale)) for side in depth.shape[-2:])
         method = METHODS[_draw_index(self.config.methods, generator)]
@@ -74,6 +99,9 @@ class RandomDegradation:
         rows = (depth.shape[0], 1, 1, 1)
         noisy = _rand(rows, lr, generator) >= self.config.clean_share
         lr = torch.where(noisy, self._sense(lr, generator), lr)
+        divides = scale == int(scale) and all(side % scale == 0 for side in depth.shape[-2:])
+        if self.config.sensor_share and divides:
+            lr = self._by_sensors(lr, depth, rgb, int(scale), generator)
         return self._punch_holes(lr, generator)
 
     def _sense(self, lr: Tensor, generator: Generator) -> Tensor:
@@ -91,6 +119,19 @@ class RandomDegradation:
         drawn = low + (high - low) * _rand(lr.shape, lr, generator)
         lr = torch.where(hit & valid_mask(lr), drawn, lr)
         return self._quantise(lr, generator)
+
+    def _by_sensors(self, lr: Tensor, depth: Tensor, rgb: Tensor, scale: int, generator: Generator) -> Tensor:
+        """`lr`, some of its samples replaced by what a sensor model makes of their true depth."""
+        c = self.config
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=lr.device)))
+        out = lr.clone()
+        for i in np.flatnonzero(rng.random(len(lr)) < c.sensor_share):
+            sensor = SENSORS[c.sensors[rng.integers(len(c.sensors))]]
+            strength = float(np.exp(rng.uniform(*np.log(c.sensor_strength))))
+            truth = torch.where(valid_mask(depth[i, 0]), depth[i, 0], torch.nan).cpu().numpy()
+            picture = (rgb[i].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+            out[i, 0] = torch.from_numpy(sensor(truth, scale, picture, rng, strength)).to(lr)
+        return out
 
     def _quantise(self, lr: Tensor, generator: Generator) -> Tensor:
         bits = torch.tensor(self.config.bits, device=lr.device)

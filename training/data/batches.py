@@ -43,7 +43,7 @@ class BatchMaker:
         generator.manual_seed(step_seed(self._config.run.seed, step, rank))
         data: DataConfig = self._config.data
         rgb, depth = self._mixture.sample(data.batch_size, (data.crop[0], data.crop[1]), generator)
-        return {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, generator)}
+        return {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, generator)}
 
 
 def _source(config: SourceConfig, device: torch.device | str) -> Source:
