@@ -14,6 +14,7 @@ from depth_sr_ros.config import ModelConfig, check_choice, check_keys, model_con
 from depth_sr_ros.errors import ConfigError
 from training.degradation import DegradationConfig
 from training.losses import LossConfig
+from training.simulated_guide import GuideErrors
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder")
@@ -101,18 +102,23 @@ class OptimConfig:
 class GuideConfig:
     """Depth Anything in training, for a network with a guide.
 
-    `path`: its folder (config.json, model.safetensors); without one the network is trained without a guide.
-    `lr`: its learning rate; 0: it stays as it is. `dropout`: share of the batches that see no guide, so that
-    the network works without. `short_side`: of its input, pixels.
+    `path`: its folder (config.json, model.safetensors). `simulated`: no Depth Anything, but maps made from
+    the true depth, as wrong as `errors` say. With neither the network is trained without a guide. `lr`:
+    Depth Anything's learning rate; 0: it stays as it is. `dropout`: share of the batches that see no guide,
+    so that the network works without. `short_side`: of Depth Anything's input, pixels.
     """
 
     path: str | None = None
+    simulated: bool = False
+    errors: GuideErrors = GuideErrors()
     lr: float = 2e-6
     dropout: float = 0.1
     short_side: int = 518
 
     def __post_init__(self) -> None:
         _check_above_zero("guide", self, "short_side")
+        if self.path is not None and self.simulated:
+            raise ConfigError("guide.path is given, and guide.simulated is true: choose one")
         if self.lr < 0:
             raise ConfigError(f"guide.lr is {self.lr}, but must be at least 0")
         if not 0 <= self.dropout <= 1:
@@ -155,8 +161,11 @@ class TrainConfig:
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        if self.guide.path is not None and self.model.guide == "none":
-            raise ConfigError(f"guide.path is given, but the variant {self.model.variant!r} takes no guide")
+        given = "path" if self.guide.path is not None else "simulated" if self.guide.simulated else None
+        if given is not None and self.model.guide == "none":
+            raise ConfigError(
+                f"guide.{given} is given, but the variant {self.model.variant!r} takes no guide"
+            )
         if self.optim.steps % self.run.epoch_steps:
             raise ConfigError(
                 f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, "
@@ -251,6 +260,8 @@ def _build(cls: type, where: str, values: Any) -> Any:
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """`value` where it is of the annotated type, a list made a tuple; ConfigError elsewhere."""
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, name, value)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)) or not value:
             raise ConfigError(f"{name} is {value!r}, but must be a list")

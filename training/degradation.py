@@ -3,8 +3,8 @@
 
 The evaluation protocol's own, NumPy degradations are in `depth_sr_ros.degradation`; strengths here are drawn
 around them, so that the network meets the protocol's sensor, weaker and stronger ones, and sometimes none.
-Models of other sensors (depth_sr_ros/sensor_profiles.py) are mixed in, a sample at a time in NumPy: with a GPU
-take loader processes (`data.workers`).
+Models of other sensors (depth_sr_ros/sensor_profiles.py) are mixed in, one sample at a time and in NumPy:
+beside a GPU that is work for loader processes (`data.workers`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.normalization import fill_holes, valid_mask
 from depth_sr_ros.sensor_profiles import SENSORS
+from training.draws import normal, uniform
 
 METHODS = ("area", "nearest", "bicubic")
 
@@ -97,7 +98,7 @@ class RandomDegradation:
         method = METHODS[_draw_index(self.config.methods, generator)]
         lr = resample(depth, size, method)
         rows = (depth.shape[0], 1, 1, 1)
-        noisy = _rand(rows, lr, generator) >= self.config.clean_share
+        noisy = uniform(rows, lr, generator) >= self.config.clean_share
         lr = torch.where(noisy, self._sense(lr, generator), lr)
         divides = scale == int(scale) and all(side % scale == 0 for side in depth.shape[-2:])
         if self.config.sensor_share and divides:
@@ -108,15 +109,15 @@ class RandomDegradation:
         """Noise, outliers, quantisation: the order of the protocol."""
         c, rows = self.config, (lr.shape[0], 1, 1, 1)
         low, high = (torch.tensor(v).log() for v in c.noise_strength)
-        strength = torch.exp(low + (high - low) * _rand(rows, lr, generator))
-        blotchy = _rand(rows, lr, generator) < c.correlated_share
-        noise = torch.where(blotchy, _blotches(lr, generator), _randn(lr.shape, lr, generator))
+        strength = torch.exp(low + (high - low) * uniform(rows, lr, generator))
+        blotchy = uniform(rows, lr, generator) < c.correlated_share
+        noise = torch.where(blotchy, _blotches(lr, generator), normal(lr.shape, lr, generator))
         lr = lr + strength * noise_sigma(lr) * noise
         lr = torch.where(lr > 0, lr, torch.nan)
         low, high = quantiles(lr, (0.1, 0.9))
-        share = c.outlier_share * _rand(rows, lr, generator)
-        hit = _rand(lr.shape, lr, generator) < share
-        drawn = low + (high - low) * _rand(lr.shape, lr, generator)
+        share = c.outlier_share * uniform(rows, lr, generator)
+        hit = uniform(lr.shape, lr, generator) < share
+        drawn = low + (high - low) * uniform(lr.shape, lr, generator)
         lr = torch.where(hit & valid_mask(lr), drawn, lr)
         return self._quantise(lr, generator)
 
@@ -147,11 +148,11 @@ class RandomDegradation:
     def _punch_holes(self, lr: Tensor, generator: Generator) -> Tensor:
         """Blobs of missing pixels, as dark or shiny surfaces leave them, and single lost pixels."""
         c, rows = self.config, (lr.shape[0], 1, 1, 1)
-        holed = _rand(rows, lr, generator) < c.hole_share
-        area = c.hole_area * _rand(rows, lr, generator)
-        coarse = _randn((lr.shape[0], 1, 5, 6), lr, generator)
+        holed = uniform(rows, lr, generator) < c.hole_share
+        area = c.hole_area * uniform(rows, lr, generator)
+        coarse = normal((lr.shape[0], 1, 5, 6), lr, generator)
         field = F.interpolate(coarse, lr.shape[-2:], mode="bicubic", align_corners=False)
-        field = field + 0.15 * _randn(lr.shape, lr, generator)
+        field = field + 0.15 * normal(lr.shape, lr, generator)
         rank = field.flatten(1).argsort(dim=1).argsort(dim=1).view_as(field)
         hole = rank < area * rank[0].numel()
         return torch.where(holed & hole, torch.nan, lr)
@@ -174,7 +175,7 @@ def resample(depth: Tensor, size: tuple[int, ...], method: str) -> Tensor:
 def _blotches(like: Tensor, generator: Generator) -> Tensor:
     """Unit-variance noise with a correlation length of two or three LR pixels."""
     height, width = like.shape[-2:]
-    coarse = _randn((like.shape[0], 1, -(-height // 2) + 1, -(-width // 2) + 1), like, generator)
+    coarse = normal((like.shape[0], 1, -(-height // 2) + 1, -(-width // 2) + 1), like, generator)
     smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     return smooth / smooth.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
 
@@ -183,14 +184,6 @@ def quantiles(lr: Tensor, q: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Two per-sample quantiles over (B, 1, H, W) less NaN, (B, 1, 1, 1) each; NaN where nothing is valid."""
     values = torch.nanquantile(lr.flatten(1), torch.tensor(q, device=lr.device), dim=1)
     return values[0].view(-1, 1, 1, 1), values[1].view(-1, 1, 1, 1)
-
-
-def _rand(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=like.device)
-
-
-def _randn(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device)
 
 
 def _choice(values: tuple[float, ...], generator: Generator) -> float:

@@ -52,7 +52,7 @@ class DepthSRModule(pl.LightningModule):
         return self._maker(int(batch), self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        prediction = self.net(batch["rgb"], batch["depth_lr"], self._guide_dropped(batch))
+        prediction = self.net(batch["rgb"], batch["depth_lr"], self._relative_depth(batch))
         # Differences of neighbours are lost in half precision.
         with torch.autocast(self.device.type, enabled=False):
             terms = self._loss(prediction, batch["depth"])
@@ -60,16 +60,17 @@ class DepthSRModule(pl.LightningModule):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_step=True)
         return terms["loss"]
 
-    def _guide_dropped(self, batch: Batch) -> Tensor | None:
-        """A flat map, which says "no guide", for some batches; None for the others, which ask the guide."""
-        if self.net.guide is None:
+    def _relative_depth(self, batch: Batch) -> Tensor | None:
+        """The simulated guide; a flat map, which says "no guide", for some batches; None asks the guide."""
+        simulated = batch.get("relative_depth")
+        if self.net.guide is None and simulated is None:
             return None
         # From run, step and rank, as the batches are: a resumed run drops the same ones.
         generator = torch.Generator().manual_seed(
             step_seed(self.config.run.seed, self.global_step, self.global_rank) ^ GUIDE_SEED
         )
         if torch.rand((), generator=generator) >= self.config.guide.dropout:
-            return None
+            return simulated
         return torch.zeros_like(batch["rgb"][:, :1])
 
     def _loss(self, prediction: DepthPrediction, depth: Tensor) -> dict[str, Tensor]:

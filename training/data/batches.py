@@ -19,6 +19,7 @@ from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.root import data_root
 from training.data.sources import FileSource, Mixture, ProceduralSource, RenderedSource, Source
 from training.degradation import RandomDegradation
+from training.simulated_guide import simulated_guide
 
 Batch = dict[str, Tensor]
 
@@ -30,7 +31,10 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 class BatchMaker:
-    """Makes the batch of a step: `rgb` (B, 3, H, W); `depth_lr` (B, 1, h, w), `depth` (B, 1, H, W), m."""
+    """Makes the batch of a step: `rgb` (B, 3, H, W); `depth_lr` (B, 1, h, w), `depth` (B, 1, H, W), m.
+
+    With a simulated guide also `relative_depth` (B, 1, H, W).
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device | str = "cpu") -> None:
         self._config = config
@@ -43,7 +47,11 @@ class BatchMaker:
         generator.manual_seed(step_seed(self._config.run.seed, step, rank))
         data: DataConfig = self._config.data
         rgb, depth = self._mixture.sample(data.batch_size, (data.crop[0], data.crop[1]), generator)
-        return {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, generator)}
+        batch = {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, generator)}
+        guide = self._config.guide
+        if guide.simulated:
+            batch["relative_depth"] = simulated_guide(depth, guide.errors, generator)
+        return batch
 
 
 def _source(config: SourceConfig, device: torch.device | str) -> Source:

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random tensors beside another one: on its device, from a generator that a batch's seed began."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
+    """Numbers in [0, 1) on the device of `like`."""
+    return torch.rand(shape, generator=generator, device=like.device)
+
+
+def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
+    """Numbers of zero mean and unit variance on the device of `like`."""
+    return torch.randn(shape, generator=generator, device=like.device)
