@@ -20,7 +20,16 @@ from depth_sr_ros.metrics import depth_metrics
 from depth_sr_ros.models import native
 from training.data.rendered import decode_depth, list_frames, read_frame
 from training.eval_frames import EvalFrame
-from training.eval_report import LR_ERROR, OURS, OURS_AT_LR, case_table, summarise, verdict_table
+from training.eval_report import (
+    GUIDED,
+    LR_ERROR,
+    OURS,
+    OURS_AT_LR,
+    case_table,
+    guide_table,
+    summarise,
+    verdict_table,
+)
 from training.evaluate import evaluate, load_ours
 
 
@@ -41,8 +50,8 @@ def run(profiles: list[str], seeds: int = 1, error: float | None = None, scale: 
     """Cases of the frames; `ours` answers the truth times 1 + error."""
     truth = {bytes(frame.rgb[:96, :128].tobytes()): frame.depth[:96, :128] for frame in frames()}
 
-    def ours(lr: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-        assert lr.shape == (96 // scale, 128 // scale) and rgb.shape == (96, 128, 3)
+    def ours(lr: np.ndarray, rgb: np.ndarray, relative: np.ndarray | None) -> np.ndarray:
+        assert relative is None and lr.shape == (96 // scale, 128 // scale) and rgb.shape == (96, 128, 3)
         return np.nan_to_num(truth[rgb.tobytes()], nan=2.0) * np.float32(1 + (error or 0))
 
     with Progress(disable=True) as progress:
@@ -222,9 +231,51 @@ def test_both_runtimes_answer_alike() -> None:
     frame = frames(1)[0]
     lr = degrade(frame.depth[:96, :128], 4, "noisy", np.random.default_rng(0))
     answers = [
-        load_ours(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128])
+        load_ours(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128], None)
         for runtime in ("native", "torch")
     ]
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
     with pytest.raises(ConfigError, match="not in bfloat16 on cpu"):
         load_ours(None, "cpu", "bfloat16", "native")
+
+
+def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> None:
+    seen: dict[str, list[np.ndarray]] = {"none": [], "given": []}
+
+    def ours(lr: np.ndarray, rgb: np.ndarray, relative: np.ndarray | None) -> np.ndarray:
+        seen["none" if relative is None else "given"].append(lr if relative is None else relative)
+        # Something that a guide improves, so that the rows cannot be mixed up.
+        return np.full(rgb.shape[:2], 2.0 if relative is None else 1.9, np.float32)
+
+    with Progress(disable=True) as progress:
+        guides = ["perfect", "noisy", "wrong"]
+        (case,) = summarise(evaluate(frames(), [4], ["clean"], 1, ours, progress, guides))
+    assert len(seen["none"]) == 2 and len(seen["given"]) == 6
+    perfect, noisy, wrong = (np.corrcoef(inverse(frames()[0]), g[~hole()])[0, 1] for g in seen["given"][:3])
+    assert perfect > 0.999 > noisy > 0.5 and wrong < 0.9
+    assert np.array_equal(seen["given"][2], seen["given"][3]), "wrong is the other frame's perfect one"
+    assert case["ratio"] == pytest.approx(case["methods"][OURS]["rmse"]["mean"] / bicubic_rmse(case)), (
+        "no guide"
+    )
+    assert case["best_baseline"] in METHODS
+    (row,) = guide_table([case]).rows
+    expected = case["methods"][GUIDED["noisy"]]["rmse"]["mean"] / case["methods"][OURS]["rmse"]["mean"]
+    assert len(row) == 5 and f"({expected:.3f})" in row[3]
+
+
+def hole() -> np.ndarray:
+    return np.isnan(frames()[0].depth[:96, :128])
+
+
+def inverse(frame: EvalFrame) -> np.ndarray:
+    return 1 / frame.depth[:96, :128][~hole()]
+
+
+def bicubic_rmse(case: dict) -> float:
+    return float(case["methods"]["bicubic"]["rmse"]["mean"])
+
+
+def test_guides_for_weights_that_take_none_are_refused() -> None:
+    command = [sys.executable, "training/evaluate.py", "--data", "procedural", "--guides", "perfect"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert ended.returncode == 2 and "these weights take no guide" in ended.stderr

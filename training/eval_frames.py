@@ -16,6 +16,7 @@ from depth_sr_ros.errors import DataError
 from training.data.rendered import list_frames, read_frame
 
 SOURCES = ("real", "rendered-val", "procedural")
+REAL_GROUPS = ("motorcycle", "aloe", "kinect")
 KINECT_STRIDE = 30
 PROCEDURAL_SIZE = (480, 640)
 

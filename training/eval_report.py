@@ -15,6 +15,9 @@ from depth_sr_ros.metrics import METRICS, mean_metrics
 OURS = "ours"
 LR_ERROR = "LR error at the LR pixels"
 OURS_AT_LR = "ours at the LR pixels"
+# Ours with a guide made from the truth, which no camera has: these rows meet no target.
+GUIDES = ("missing", "perfect", "noisy", "wrong")
+GUIDED = {guide: f"ours, {guide} guide" for guide in GUIDES if guide != "missing"}
 # rows that are neither a baseline nor ours at full resolution
 EXTRA_ROWS = (LR_ERROR, OURS_AT_LR)
 TARGET_SCALES = (4, 8)
@@ -107,7 +110,7 @@ def _summarise_case(group: str, scale: int, profile: str, scores: list[Score]) -
 
 def _verdict(methods: dict[str, dict], scale: int, profile: str) -> dict[str, Any]:
     """Ours against the best baseline on noisy input, against bicubic on exact input; the target if any."""
-    baselines = [name for name in methods if name not in (OURS, *EXTRA_ROWS)]
+    baselines = [name for name in methods if name not in (OURS, *GUIDED.values(), *EXTRA_ROWS)]
     best = min(baselines, key=lambda name: methods[name]["rmse"]["mean"])
     out: dict[str, Any] = {"best_baseline": best}
     if OURS not in methods:
@@ -142,6 +145,21 @@ def verdict_table(cases: Sequence[dict[str, Any]]) -> TextTable:
         rows.append(row)
     header = ["case", "bicubic", "best baseline", "its RMSE m", "ours", "ratio", "target"]
     return TextTable("RMSE against the targets", header[: max(map(len, rows), default=4)], rows)
+
+
+def guide_table(cases: Sequence[dict[str, Any]]) -> TextTable:
+    """RMSE of ours with each guide, and over that with none, for the cases that were run with guides."""
+    used = [guide for guide in GUIDED if any(GUIDED[guide] in case["methods"] for case in cases)]
+    rows = []
+    for case in cases:
+        rmse = {name: metrics["rmse"] for name, metrics in case["methods"].items()}
+        row = [f"{case['group']} x{case['scale']} {case['profile']}", _with_spread(rmse[OURS])]
+        for guide in used:
+            ratio = rmse[GUIDED[guide]]["mean"] / rmse[OURS]["mean"]
+            row.append(f"{_with_spread(rmse[GUIDED[guide]])} ({ratio:.3f})")
+        rows.append(row)
+    header = ["case", "no guide, RMSE m", *(f"{guide} guide (over none)" for guide in used)]
+    return TextTable("Guides made from the truth: no camera has them", header, rows)
 
 
 def case_table(case: dict[str, Any]) -> TextTable:

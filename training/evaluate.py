@@ -24,13 +24,17 @@ from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
-from training.eval_frames import SOURCES, EvalFrame, load_frames
+from training.eval_frames import REAL_GROUPS, SOURCES, EvalFrame, load_frames
 from training.eval_report import (
+    GUIDED,
+    GUIDES,
     LR_ERROR,
     OURS,
     OURS_AT_LR,
     Score,
+    TextTable,
     case_table,
+    guide_table,
     summarise,
     verdict_table,
 )  # fmt: skip
@@ -38,7 +42,9 @@ from training.eval_report import (
 TABLE_WIDTH = 150
 
 Depth = npt.NDArray[np.float32]
-Upsampler = Callable[[Depth, npt.NDArray[np.uint8]], Depth]
+# (LR depth, RGB, relative depth or None for no guide) -> depth
+Upsampler = Callable[[Depth, npt.NDArray[np.uint8], "Depth | None"], Depth]
+GUIDE_SEED = 0x6D1
 
 
 def load_ours(
@@ -67,19 +73,55 @@ def load_ours(
             )
         native = NativeNetwork(model, torch.get_num_threads())
 
-    def upsample(lr: Depth, rgb: npt.NDArray[np.uint8]) -> Depth:
+    def upsample(lr: Depth, rgb: npt.NDArray[np.uint8], relative: Depth | None = None) -> Depth:
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
         depth = torch.from_numpy(lr)[None, None].to(device)
         if native is not None:
             return native.upsample(picture, depth)[0, 0].numpy()
         with torch.autocast(picture.device.type, dtype, enabled=dtype != torch.float32):
-            return model.upsample(picture, depth)[0, 0].float().cpu().numpy()
+            guide = None if relative is None else torch.from_numpy(relative)[None, None].to(device)
+            return model.upsample(picture, depth, guide)[0, 0].float().cpu().numpy()
 
     return upsample, {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
 
 
+def guides_of(frames: list[EvalFrame], index: int, wanted: list[str], seed: int) -> dict[str, Depth]:
+    """Relative depth for frame `index` from true depth: its own, with simulated errors, and another frame's.
+
+    Where the truth of a real frame is unknown it is filled; elsewhere that is the sky.
+    """
+    import cv2
+    import torch
+
+    from depth_sr_ros.models.normalization import fill_holes, valid_mask
+    from training.simulated_guide import GuideErrors, perfect_guide, simulated_guide
+
+    def truth(frame: EvalFrame) -> torch.Tensor:
+        depth = torch.from_numpy(crop_to_multiple(frame.depth).copy())[None, None]
+        return fill_holes(depth, valid_mask(depth)) if frame.group in REAL_GROUPS else depth
+
+    own = truth(frames[index])
+    out = {}
+    if "perfect" in wanted:
+        out["perfect"] = perfect_guide(own)[0, 0].numpy()
+    if "noisy" in wanted:
+        generator = torch.Generator().manual_seed(GUIDE_SEED + seed)
+        out["noisy"] = simulated_guide(own, GuideErrors(wrong_share=0.0), generator)[0, 0].numpy()
+    if "wrong" in wanted:
+        other = perfect_guide(truth(frames[(index + 1) % len(frames)]))[0, 0].numpy()
+        height, width = own.shape[-2:]
+        out["wrong"] = cv2.resize(other, (width, height)).astype(np.float32)
+    return out
+
+
 def score_input(
-    frame: EvalFrame, edges: BoolArray, scale: int, profile: str, seed: int, ours: Upsampler | None
+    frame: EvalFrame,
+    edges: BoolArray,
+    scale: int,
+    profile: str,
+    seed: int,
+    ours: Upsampler | None,
+    guides: dict[str, Depth],
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Degrade one frame and score every method on it, as (method, metrics).
 
@@ -94,8 +136,11 @@ def score_input(
     measured = np.where(np.isfinite(lr), cells, np.nan)
     border = -(-BORDER_PX // scale)
     if ours is not None:
-        answer = ours(lr, frame.rgb)
+        answer = ours(lr, frame.rgb, None)
         yield OURS, depth_metrics(answer, frame.depth, edge_mask=edges)
+        for name, relative in guides.items():
+            guided = ours(lr, frame.rgb, relative)
+            yield GUIDED[name], depth_metrics(guided, frame.depth, edge_mask=edges)
         seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
         means = degrade(seen, scale, "clean", np.random.default_rng(seed))
         yield OURS_AT_LR, depth_metrics(means, measured, border=border)
@@ -109,19 +154,24 @@ def evaluate(
     seeds: int,
     ours: Upsampler | None,
     progress: Progress,
+    guides: list[str] | None = None,
 ) -> list[Score]:
-    """Run the protocol; a profile that draws nothing runs once, whatever `seeds`."""
+    """Run the protocol; a profile that draws nothing runs once, whatever `seeds`.
+
+    `guides`, of GUIDES, are given to `ours` beside none.
+    """
     scores = []
     runs = len(scales) * sum(seeds if profile in SEEDED else 1 for profile in profiles)
     task = progress.add_task("evaluating", total=len(frames) * runs)
-    for whole in frames:
+    for index, whole in enumerate(frames):
         rgb, depth = crop_to_multiple(whole.rgb), crop_to_multiple(whole.depth)
         frame, edges = EvalFrame(whole.name, whole.group, rgb, depth), near_edge_mask(depth)
         for scale in scales:
             for profile in profiles:
                 progress.update(task, description=f"{frame.name} x{scale} {profile}")
                 for seed in range(seeds if profile in SEEDED else 1):
-                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours):
+                    made = guides_of(frames, index, guides, seed) if guides else {}
+                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours, made):
                         scores.append(Score(frame.group, frame.name, scale, profile, seed, method, metrics))
                     progress.advance(task)
     return scores
@@ -146,6 +196,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--precision", choices=("float32", "bfloat16", "float16"), default="float32",
         help="of ours (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--guides", nargs="+", choices=GUIDES, default=["missing"],
+        help="also give ours relative depth made from the truth, for a table of its own (default: none)",
+    )  # fmt: skip
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="of ours (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
@@ -161,7 +215,7 @@ def save(
 ) -> None:
     """Write stem.md and stem.json. Raises DataError when they cannot be written."""
     command = shlex.join(["python", "training/evaluate.py", *arguments])
-    tables = [verdict_table(cases), *map(case_table, cases)]
+    tables = [*_summary_tables(cases), *map(case_table, cases)]
     weights = f"`{checkpoint['path']}` (sha256 {checkpoint['sha256']})" if checkpoint else "none"
     text = f"# Evaluation\n\n`{command}`\n\nCheckpoint: {weights}\n\n" + "\n".join(
         t.to_markdown() for t in tables
@@ -175,6 +229,11 @@ def save(
         raise DataError(f"{stem}.md: cannot be written: {error.strerror}") from error
 
 
+def _summary_tables(cases: list[dict[str, Any]]) -> list[TextTable]:
+    with_guides = [case for case in cases if set(GUIDED.values()) & case["methods"].keys()]
+    return [verdict_table(cases), *([guide_table(with_guides)] if with_guides else [])]
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 = done, 2 = bad input (one sentence on stderr)."""
     options = parse_arguments(arguments)
@@ -186,18 +245,23 @@ def main(arguments: list[str]) -> int:
             if options.checkpoint == "none"
             else load_ours(options.checkpoint, options.device, options.precision, options.runtime)
         )
+        wanted = [guide for guide in options.guides if guide != "missing"]
+        if wanted and (checkpoint is None or checkpoint["model"]["guide"] == "none"):
+            raise ConfigError(
+                f"--guides {' '.join(wanted)}: these weights take no guide; give those of 'fast'"
+            )
         frames = load_frames(options.data, data_root(), options.limit, seed=0)
         with Progress(
             *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         ) as bar:
-            scores = evaluate(frames, options.scales, options.profiles, options.seeds, ours, bar)
+            scores = evaluate(frames, options.scales, options.profiles, options.seeds, ours, bar, wanted)
         cases = summarise(scores)
         stem = options.out or Path("runs") / f"evaluation-{options.data}"
         save(stem, arguments, checkpoint, cases)
     except DepthSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for table in (*map(case_table, cases), verdict_table(cases)):
+    for table in (*map(case_table, cases), *reversed(_summary_tables(cases))):
         console.print(table.to_rich())
     console.print(f"wrote {stem}.md and {stem}.json")
     return 0
