@@ -82,6 +82,27 @@ def info(
     typer.echo(json.dumps(resolver.info, indent=1, default=str))
 
 
+@app.command("fetch-guide")
+def fetch_guide(
+    out: Annotated[Path, typer.Option(help="Folder to make; the node's guide.path then names it.")],
+    model: Annotated[
+        str, typer.Option(help="v2-small or v1-small: Depth Anything, both Apache-2.0.")
+    ] = "v2-small",
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A hub cache copied from a machine with a network; default: download."),
+    ] = None,
+) -> None:
+    """Fetch Depth Anything's weights (99 MB, a pinned revision) for the variants `fast` and `challenge`.
+
+    Nothing else in this package downloads: the node loads what lies in the folder.
+    """
+    from depth_sr_ros.guide_files import fetch_guide as fetch
+
+    taken = fetch(model, out, source)
+    typer.echo(f"{out}: {taken.repository}, revision {taken.revision[:12]}, {taken.licence}")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture, the numbers and the logs.")] = Path(
