@@ -97,7 +97,7 @@ def fetch_guide(
 
     Nothing else in this package downloads: the node loads what lies in the folder.
     """
-    from depth_sr_ros.guide_files import fetch_guide as fetch
+    from depth_sr_ros.models.guide_files import fetch_guide as fetch
 
     taken = fetch(model, out, source)
     typer.echo(f"{out}: {taken.repository}, revision {taken.revision[:12]}, {taken.licence}")

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from test_models import TINY_DEPTH_ANYTHING
 
-from depth_sr_ros import guide_files
 from depth_sr_ros.errors import CheckpointError, ConfigError, DataError
-from depth_sr_ros.guide_files import FILES, GUIDE_SOURCES, fetch_guide
+from depth_sr_ros.models import guide_files
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from depth_sr_ros.models.guide_files import FILES, GUIDE_SOURCES, fetch_guide
 
 MODEL = "v2-small"
 SOURCE = GUIDE_SOURCES[MODEL]
@@ -96,7 +96,7 @@ def run(endpoint: str, out: Path, *arguments: object, sha256: str | None = None)
     }
     # The true weights have another hash: the test says which ones it serves.
     code = (
-        "import dataclasses, sys\nfrom depth_sr_ros import cli, guide_files\n"
+        "import dataclasses, sys\nfrom depth_sr_ros import cli\nfrom depth_sr_ros.models import guide_files\n"
         f"sha256 = {sha256!r}\n"
         "if sha256:\n"
         f"    source = guide_files.GUIDE_SOURCES[{MODEL!r}]\n"

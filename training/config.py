@@ -17,7 +17,7 @@ from training.losses import LossConfig
 from training.simulated_guide import GuideErrors
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
-SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder")
+SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder", "rosbag2")
 
 
 def _check_above_zero(where: str, config: Any, *names: str) -> None:
@@ -32,18 +32,28 @@ class SourceConfig:
 
     `path`: the folder of the files; that of `rendered` is by default under DEPTH_SR_DATA. `clip`, for
     `mvs_synth`: depth beyond 30 m, the sky too, becomes 30 m, as published; else the sky is no surface.
+    `rgb_topic` and `depth_topic`, for `rosbag2`: by default the only ones of their kind; `interval_s`:
+    seconds between the pairs that are taken.
     """
 
     kind: str
     weight: float = 1.0
     path: str | None = None
     clip: bool = False
+    rgb_topic: str | None = None
+    depth_topic: str | None = None
+    interval_s: float = 0.5
 
     def __post_init__(self) -> None:
         check_choice("data.sources.kind", self.kind, SOURCES)
         _check_above_zero("data.sources", self, "weight")
         if self.clip and self.kind != "mvs_synth":
             raise ConfigError(f"data.sources.clip is for mvs_synth alone, not for {self.kind}")
+        if not self.interval_s >= 0:
+            raise ConfigError(f"data.sources.interval_s is {self.interval_s}, but must be at least 0")
+        given = (self.rgb_topic, self.depth_topic, self.interval_s) != (None, None, 0.5)
+        if given and self.kind != "rosbag2":
+            raise ConfigError(f"topics and interval_s in data.sources are for rosbag2, not for {self.kind}")
 
 
 def with_path(sources: Sequence[SourceConfig], path: str) -> tuple[SourceConfig, ...]:
@@ -260,8 +270,8 @@ def _build(cls: type, where: str, values: Any) -> Any:
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """`value` where it is of the annotated type, a list made a tuple; ConfigError elsewhere."""
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, name, value)  # type: ignore[arg-type]
+    if dataclasses.is_dataclass(hint):  # the sources are built before
+        return value if isinstance(value, hint) else _build(hint, name, value)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)) or not value:
             raise ConfigError(f"{name} is {value!r}, but must be a list")

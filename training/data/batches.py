@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from depth_sr_ros.errors import ConfigError
 from training.config import DataConfig, SourceConfig, TrainConfig
+from training.data.bag_frames import BagFrames
 from training.data.mvs_synth import list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.root import data_root
@@ -62,6 +63,9 @@ def _source(config: SourceConfig, device: torch.device | str) -> Source:
         return RenderedSource(folder, "train", device)
     if config.path is None:
         raise ConfigError(f"the source {config.kind!r} needs a folder: give --data DIR, or its path")
+    if config.kind == "rosbag2":
+        bag = BagFrames(config.path, config.rgb_topic, config.depth_topic, config.interval_s)
+        return FileSource(bag.pairs, bag.read, stretch=True, device=device)
     if config.kind == "rgbd_folder":
         return FileSource(list_pairs(config.path), read_pair, stretch=True, device=device)
     read = functools.partial(read_sample, clip=config.clip)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RGB-D pairs of a rosbag2 recording, without ROS: which topics, paired as the node pairs them, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from depth_sr_ros import compressed_codec, image_codec
+from depth_sr_ros.bag import BagMessage, BagReader
+from depth_sr_ros.errors import DataError
+from depth_sr_ros.metrics import valid_mask
+from depth_sr_ros.pairing import AUTO_SLOP, FramePairer
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+@dataclass(frozen=True)
+class RgbdTopics:
+    """The two topics of a recording that are paired."""
+
+    rgb: str
+    depth: str
+
+
+@dataclass(frozen=True)
+class BagPair:
+    """A pair as it was recorded; `stamp_ns` is the RGB frame's."""
+
+    stamp_ns: int
+    rgb: BagMessage
+    depth: BagMessage
+
+
+def find_topics(bag: BagReader, rgb: str | None = None, depth: str | None = None) -> RgbdTopics:
+    """The topics named, or, for one that is not, the only topic with images of that kind.
+
+    Raises DataError where there is none, more than one, or one with messages of another type.
+    """
+    kinds = _image_kinds(bag)
+    found = {}
+    for kind, name in (("rgb", rgb), ("depth", depth)):
+        if name is not None:
+            if name not in kinds:
+                known = ", ".join(f"{topic} ({what})" for topic, what in sorted(kinds.items())) or "none"
+                raise DataError(f"{bag.path} has no images on {name!r}; its image topics: {known}")
+            found[kind] = name
+            continue
+        fitting = sorted(topic for topic, what in kinds.items() if what == kind)
+        if len(fitting) != 1:
+            what = f"more than one: {', '.join(fitting)}" if fitting else "none"
+            raise DataError(f"{bag.path}: which topic has the {kind} images? It holds {what}; name one")
+        found[kind] = fitting[0]
+    return RgbdTopics(**found)
+
+
+def _image_kinds(bag: BagReader) -> dict[str, str]:
+    """`rgb` or `depth` of each topic with images, as its first message says."""
+    wanted = [topic for topic, kind in bag.topics.items() if kind in (IMAGE, COMPRESSED)]
+    kinds: dict[str, str] = {}
+    for message in bag.messages(wanted) if wanted else ():
+        if message.topic not in kinds:
+            kinds[message.topic] = "depth" if _is_depth(bag.deserialize(message), message.msgtype) else "rgb"
+        if len(kinds) == sum(bag.count(topic) > 0 for topic in wanted):
+            break
+    return kinds
+
+
+def _is_depth(message: Any, msgtype: str) -> bool:
+    if msgtype == IMAGE:
+        return message.encoding in image_codec.DEPTH_ENCODINGS
+    encoding = message.format.partition(";")[0].strip()
+    return encoding in image_codec.DEPTH_ENCODINGS or "compressedDepth" in message.format
+
+
+def read_pairs(bag: BagReader, topics: RgbdTopics, slop: float = AUTO_SLOP) -> Iterator[BagPair]:
+    """Pairs in the order in which the node would have made them; `slop` in seconds, -1 as the node's.
+
+    Raises DataError on a damaged file.
+    """
+    now = 0.0
+    pairer = FramePairer(slop=slop, clock=lambda: now)
+    for message in bag.messages([topics.rgb, topics.depth]):
+        now = message.time_ns * 1e-9
+        stamp = stamp_ns(bag.deserialize(message))
+        push = pairer.push_rgb if message.topic == topics.rgb else pairer.push_depth
+        for pair in (*pairer.poll(), *push(stamp, message)):
+            yield BagPair(pair.rgb_stamp, pair.rgb, pair.depth)
+    now = float("inf")  # nothing more will come: what waits takes the best within slop
+    for pair in pairer.poll():
+        yield BagPair(pair.rgb_stamp, pair.rgb, pair.depth)
+
+
+def stamp_ns(message: Any) -> int:
+    """The time in a message's header, in nanoseconds."""
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def decode_rgb(bag: BagReader, message: BagMessage) -> npt.NDArray[np.uint8]:
+    """uint8 HxWx3, red first; FrameError where it is no such image."""
+    image = bag.deserialize(message)
+    pixels, order = (
+        image_codec.rgb_view(image) if message.msgtype == IMAGE else compressed_codec.decode_rgb(image)
+    )
+    if order == "mono":
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, list(image_codec.CHANNEL_ORDERS[order])])
+
+
+def decode_depth(bag: BagReader, message: BagMessage) -> npt.NDArray[np.float32]:
+    """float32 hxw metres, NaN = invalid; FrameError where it is no such image."""
+    image = bag.deserialize(message)
+    pixels, unit = (
+        image_codec.depth_view(image) if message.msgtype == IMAGE else compressed_codec.decode_depth(image)
+    )
+    metres = pixels.astype(np.float32) * np.float32(unit)
+    return np.where(valid_mask(metres), metres, np.float32(np.nan))
