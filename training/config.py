@@ -68,17 +68,23 @@ def with_path(sources: Sequence[SourceConfig], path: str) -> tuple[SourceConfig,
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """`crop` is (height, width). `workers`: CPU processes that make batches; 0: the training device does."""
+    """`crop` is (height, width). `workers`: CPU processes that make batches; 0: the training device does.
+
+    `imperfect_share`: samples made as real pairs are, soft or misregistered; see training/imperfections.py.
+    """
 
     sources: tuple[SourceConfig, ...] = (SourceConfig("procedural"),)
     crop: tuple[int, int] = (256, 256)
     batch_size: int = 8
     workers: int = 0
+    imperfect_share: float = 0.0
 
     def __post_init__(self) -> None:
         _check_above_zero("data", self, "batch_size")
         if len(self.crop) != 2 or min(self.crop) < 64:
             raise ConfigError(f"data.crop is {self.crop}, but needs a height and a width of at least 64")
+        if not 0 <= self.imperfect_share <= 1:
+            raise ConfigError(f"data.imperfect_share is {self.imperfect_share}, but must be between 0 and 1")
         if self.workers < 0:
             raise ConfigError(f"data.workers is {self.workers}, but must be 0 or more")
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from depth_sr_ros.errors import ConfigError
 from training.draws import normal, uniform
+from training.filters import gaussian_blur
 
 FIELD = (4, 5)  # nodes of a smooth random field, down and across
 OPENING_SIZES = (1, 3, 5, 9)  # pixels: what is thinner is lost; 1 loses nothing
@@ -67,7 +68,7 @@ def simulated_guide(depth: Tensor, errors: GuideErrors, generator: Generator) ->
     guide = guide**exponent
     guide = _displaced(guide, errors.shift * uniform(rows, guide, generator), generator)
     guide = _with_other_regions(guide, errors.region * uniform(rows, guide, generator), generator)
-    guide = _blurred(guide, errors.blur * uniform(rows, guide, generator))
+    guide = gaussian_blur(guide, errors.blur * uniform(rows, guide, generator))
     spread = guide.std((1, 2, 3), keepdim=True, unbiased=False)
     guide = guide + errors.tilt * uniform(rows, guide, generator) * spread * _field(guide, 1, generator)
     return _swapped(guide, errors.wrong_share, generator)
@@ -113,20 +114,6 @@ def _with_other_regions(guide: Tensor, area: Tensor, generator: Generator) -> Te
     level = guide.mean((1, 2, 3), keepdim=True)
     spread = guide.std((1, 2, 3), keepdim=True, unbiased=False)
     return torch.where(inside, level + spread * _field(guide, 1, generator), guide)
-
-
-def _blurred(guide: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian of `sigma` (B, 1, 1, 1) pixels; by its taps, the border repeated."""
-    reach = int(3 * float(sigma.max()) + 1)
-    offset = torch.arange(-reach, reach + 1, device=guide.device, dtype=guide.dtype)
-    taps = torch.exp(-0.5 * (offset / sigma.clamp_min(0.05).view(-1, 1)) ** 2)
-    taps = taps / taps.sum(1, keepdim=True)
-    batch = len(guide)
-    for axis, pad in ((3, (reach, reach, 0, 0)), (2, (0, 0, reach, reach))):
-        shape = (batch, 1, 1, -1) if axis == 3 else (batch, 1, -1, 1)
-        rows = F.pad(guide, pad, mode="replicate").transpose(0, 1)
-        guide = F.conv2d(rows, taps.view(shape), groups=batch).transpose(0, 1)
-    return guide
 
 
 def _swapped(guide: Tensor, share: float, generator: Generator) -> Tensor:

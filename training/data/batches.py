@@ -20,6 +20,7 @@ from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.root import data_root
 from training.data.sources import FileSource, Mixture, ProceduralSource, RenderedSource, Source
 from training.degradation import RandomDegradation
+from training.imperfections import imperfect
 from training.simulated_guide import simulated_guide
 
 Batch = dict[str, Tensor]
@@ -48,6 +49,8 @@ class BatchMaker:
         generator.manual_seed(step_seed(self._config.run.seed, step, rank))
         data: DataConfig = self._config.data
         rgb, depth = self._mixture.sample(data.batch_size, (data.crop[0], data.crop[1]), generator)
+        if data.imperfect_share:
+            rgb, depth = imperfect(rgb, depth, data.imperfect_share, generator)
         batch = {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, generator)}
         guide = self._config.guide
         if guide.simulated:
