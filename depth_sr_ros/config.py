@@ -47,7 +47,9 @@ class ModelConfig:
     bottleneck. `unshuffle` is the pixel-unshuffle factor of the stem (1 = full resolution).
 
     `head`: `residual`, published, a correction of the upsampled depth; `kernel`, ours, a mixture of
-    neighbouring cells' depths beside it.
+    neighbouring cells' depths beside it. What comes after it, both ours: `propagation`, the dilations of the
+    steps in which depth spreads among pixels of like colour (none: (), no such steps); `back_projection`,
+    whether the answer is corrected by what was measured.
 
     `normalization` says how metres become the network's unit:
     `fixed`: z / (depth_clip * unit_m), the published range; `frame`: the frame's valid minimum and
@@ -63,6 +65,8 @@ class ModelConfig:
     guide: str = "none"
     fusion: str = "adain"
     head: str = "residual"
+    propagation: tuple[int, ...] = ()
+    back_projection: bool = False
     normalization: str = "log"
     unit_m: float = 0.1
     depth_clip: float = 300.0
@@ -77,6 +81,7 @@ class ModelConfig:
         _check_sizes("channels", self.channels, length=5, low=1)
         _check_sizes("encoder_blocks", self.encoder_blocks, length=4, low=0)
         _check_sizes("decoder_blocks", self.decoder_blocks, length=4, low=0)
+        _check_sizes("propagation", self.propagation, length=len(self.propagation), low=1)
         _check_sizes("middle_blocks", (self.middle_blocks,), length=1, low=0)
         for name in ("unit_m", "depth_clip"):
             if not getattr(self, name) > 0:
@@ -121,7 +126,13 @@ VARIANTS: dict[str, ModelConfig] = {
     # The same U-Net on a pixel-unshuffled image: a quarter of the memory traffic.
     "fast": ModelConfig("fast", _doubling(28), unshuffle=2, guide="depth_anything"),
     # No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few.
-    "edge": ModelConfig("edge", (32, 48, 96, 128, 192), unshuffle=4, head="kernel"),
+    "edge": ModelConfig(
+        "edge",
+        (32, 48, 96, 128, 192),
+        unshuffle=4,
+        head="kernel",
+        back_projection=True,
+    ),
 }
 
 

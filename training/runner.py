@@ -30,7 +30,9 @@ from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.config import TrainConfig
 from training.module import DepthSRModule
 
-KERNEL_HEAD = "kernel_head."
+# Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
+LATER_PARTS = {"head": "residual", "propagation": (), "back_projection": False}
+LATER_PREFIXES = ("kernel_head.", "propagation.", "back_projection.")
 
 
 def run_training(
@@ -77,13 +79,13 @@ def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
     net = DepthSRNet(config.model)
     if source:
         loaded, header = load_checkpoint(source)
-        # Weights from before the kernel head are a start for a network that has one: its gate is closed.
-        if header.model not in (config.model, dataclasses.replace(config.model, head="residual")):
+        lacks = {name: value for name, value in LATER_PARTS.items() if getattr(header.model, name) == value}
+        if header.model != dataclasses.replace(config.model, **lacks):  # type: ignore[arg-type]
             raise ConfigError(
                 f"the checkpoint {str(source)!r} holds another network than the configuration asks for: "
                 f"{header.model} instead of {config.model}"
             )
-        fresh = {name: value for name, value in net.state_dict().items() if name.startswith(KERNEL_HEAD)}
+        fresh = {name: value for name, value in net.state_dict().items() if name.startswith(LATER_PREFIXES)}
         net.load_state_dict(fresh | loaded.state_dict())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

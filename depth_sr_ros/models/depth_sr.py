@@ -10,23 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
+from depth_sr_ros.models.back_projection import BackProjection
 from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
 from depth_sr_ros.models.kernel_head import KernelHead
 from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
+from depth_sr_ros.models.propagation import Propagation
 
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What the network says: `normalized` (B, 1, H, W) in `normalizer`'s unit, where the loss is taken."""
+    """What the network says: `depth` (B, 1, H, W) float32 in metres; `normalizer` has the network's unit."""
 
-    normalized: Tensor
+    depth: Tensor
     normalizer: DepthNormalizer
 
     @property
-    def depth(self) -> Tensor:
-        """Metres, (B, 1, H, W) float32."""
-        return self.normalizer.denormalize(self.normalized)
+    def normalized(self) -> Tensor:
+        """In the network's unit, (B, 1, H, W) float32."""
+        return self.normalizer.normalize(self.depth)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ class DepthSRNet(nn.Module):
         self.guide = guide
         self.unet = FusionUNet(config)
         kernel = config.head == "kernel"
-        self.kernel_head = KernelHead(config.channels[0], config.unshuffle) if kernel else None
+        finest = (config.channels[0], config.unshuffle)
+        self.kernel_head = KernelHead(*finest) if kernel else None
+        self.propagation = Propagation(*finest, config.propagation) if config.propagation else None
+        self.back_projection = BackProjection(*finest) if config.back_projection else None
 
     def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
         """rgb (B, 3, H, W) float in [0, 1] or uint8; depth_lr (B, 1, h, w) float32 metres.
@@ -95,8 +100,14 @@ class DepthSRNet(nn.Module):
             depth = self.unet.cells(base) + normalizer.correction * residual
             if self.kernel_head is not None:
                 depth = self.kernel_head(features.float(), pixels.float(), depth, normalizer.correction)
-            depth = F.pixel_shuffle(depth, self.config.unshuffle)[..., : size[0], : size[1]]
-        return DepthPrediction(depth, normalizer)
+            depth = F.pixel_shuffle(depth, self.config.unshuffle)
+            if self.propagation is not None:
+                image = F.pixel_shuffle(pixels.float(), self.config.unshuffle)
+                depth = self.propagation(features.float(), image, depth)
+            metres = normalizer.denormalize(depth[..., : size[0], : size[1]])
+            if self.back_projection is not None:
+                metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
+        return DepthPrediction(metres, normalizer)
 
     def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:
         """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.back_projection import LEAST_SHARE, BackProjection
 from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput, known_depth
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE, Encoder
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, KernelHead
@@ -29,7 +30,7 @@ FOLDER, MODULE = Path(__file__).resolve().parents[1], "_native"
 PANEL = 16  # outputs that the kernels take together
 CELL_SIDE = 4  # pixels
 CELL_FLOATS = 48  # of the kernel head's scratch memory
-INTERFACE = 1  # of native.cpp's functions
+INTERFACE = 2  # of native.cpp's functions
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_float
 # The arguments of native.cpp's functions.
 SIGNATURES = {
@@ -38,6 +39,7 @@ SIGNATURES = {
     "dsr_upsample": [_P, _I, _I, _I, _P, _I, _P, _I],
     "dsr_fuse": [_P, _P, _P, _P, *[_I] * 7],
     "dsr_kernel_head": [_P, _F, _F, _P, _P, _P, _I, _I, _I, _F, _I, _F, _F, _F, _P, _P, _I, _I, _I],
+    "dsr_back_project": [_P, _F, *[_P] * 6, *[_I] * 5, _F, _F, _F, _F, _I, _I, _I, _P, _I],
     "dsr_cells_of_bytes": [_P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
     "dsr_lr_cells": [_P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
 }
@@ -98,6 +100,8 @@ def why_unsupported(config: ModelConfig) -> str:
     """Why the kernels cannot run such a network; empty where they can."""
     if config.guide != "none":
         return "it has a guide"
+    if config.propagation:
+        return "it spreads depth"
     if config.normalization == "fixed":
         return "its depth is clipped to a fixed range"
     if config.unshuffle != CELL_SIDE:
@@ -127,6 +131,7 @@ class NativeNetwork:
         self._ups = [_upsample_weights(next(up.parameters())) for up in unet.ups]
         self._head = _Convolution(unet.head, CORRECTION[net.config.normalization])
         self._kernel_head = None if net.kernel_head is None else _kernel_head_weights(net.kernel_head)
+        self._shares = None if net.back_projection is None else _share_weights(net.back_projection)
         self._memory: dict[str, Tensor] = {}
         self._sizes: tuple[Any, ...] = ()
         self._lr_size: tuple[int, int] | None = None
@@ -165,8 +170,11 @@ class NativeNetwork:
         depth = self._convolve("head", self._head, x, residual=lr)
         if self._kernel_head is None:
             depth = F.pixel_shuffle(depth.permute(2, 0, 1)[None], CELL_SIDE)[..., : size[0], : size[1]]
-            return seen.normalizer.denormalize(depth)
-        self._mix(self._kernel_head, x, pixels, depth, unit, out)
+            out = seen.normalizer.denormalize(depth).contiguous()
+        else:
+            self._mix(self._kernel_head, x, pixels, depth, unit, out)
+        if self._shares is not None:
+            self._back_project(self._shares, x, out, seen, unit)
         return out
 
     def _map(self, name: str, height: int, width: int, channels: int) -> Tensor:
@@ -305,6 +313,36 @@ class NativeNetwork:
             self._threads,
         )
 
+    def _back_project(
+        self, weights: _Pointers, features: Tensor, depth: Tensor, seen: LRInput, unit: _Unit
+    ) -> None:
+        """Corrects `depth` where it lies."""
+        height, width, channels = features.shape
+        lr_height, lr_width = seen.mask.shape[2:]
+        memory = self._map(
+            f"residuals {lr_height} {lr_width}", 1, 1, 2 * lr_height * lr_width + height * width
+        )
+        filled, mask = seen.filled.contiguous(), seen.mask.contiguous()
+        self._library.dsr_back_project(
+            weights.array,
+            LEAST_SHARE,
+            features.data_ptr(),
+            depth.data_ptr(),
+            filled.data_ptr(),
+            mask.data_ptr(),
+            *(index.data_ptr() for index in self._nearest),
+            lr_height,
+            lr_width,
+            *depth.shape[2:],
+            *unit,
+            CORRECTION[self._net.config.normalization],
+            height,
+            width,
+            channels,
+            memory.data_ptr(),
+            self._threads,
+        )
+
 
 def _nearest(outputs: int, inputs: int) -> Tensor:
     """Which of `inputs` pixels each of `outputs` takes, int32: torch's own choice, ties and all."""
@@ -400,3 +438,14 @@ def _kernel_head_weights(head: KernelHead) -> _Pointers:
     bias = torch.cat([head.gate.bias, head.cell.bias + offset, idle[:, 0]])
     weight, logits_bias = head.logit_layer()
     return _Pointers(_panels(cell), bias, _panels(weight), logits_bias)
+
+
+def _share_weights(layers: BackProjection) -> _Pointers:
+    residual = layers.residual.weight.flatten(1).t()
+    return _Pointers(
+        _panels(layers.features.weight),
+        layers.features.bias,
+        residual,
+        _panels(layers.share.weight),
+        layers.share.bias,
+    )

@@ -60,6 +60,13 @@ struct Head {
     float least, most;                  // of a logit
 };
 
+struct Shares {
+    const float *features, *features_bias;  // to 32 hidden values
+    const float *residual;                  // [9][32]
+    const float *share, *share_bias;        // of the 16 pixels
+    float least;                            // share of the depth that is left
+};
+
 // DepthNormalizer's: the logarithm of metres over `shift`, or (metres - shift) / scale.
 struct Unit {
     int is_log;
@@ -113,14 +120,15 @@ struct Kernels {
     decltype(&baseline::upsample) upsample;
     decltype(&baseline::fuse) fuse;
     decltype(&baseline::kernel_head) kernel_head;
+    decltype(&baseline::back_project) back_project;
     decltype(&baseline::cells_of_bytes) cells_of_bytes;
     decltype(&baseline::lr_cells) lr_cells;
 };
 
 #define TABLE(isa)                                                                                            \
     {                                                                                                         \
-#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::cells_of_bytes, \
-            isa::lr_cells                                                                              \
+#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::back_project,  \
+            isa::cells_of_bytes, isa::lr_cells                                                        \
     }
 
 const Kernels TABLES[] = {
@@ -171,7 +179,7 @@ int dsr_use_instruction_set(const char *name) {
 }
 
 // Counts changes of the functions below; models/native.py asks for the one it knows.
-int dsr_interface() { return 1; }
+int dsr_interface() { return 2; }
 
 // The hash of the sources that this was built from.
 const char *dsr_sources() { return DSR_SOURCES; }
@@ -207,6 +215,15 @@ void dsr_kernel_head(const float *const *weights, float least, float most, const
     const Head head{weights[0], weights[1], weights[2], weights[3], least, most};
     kernels().kernel_head(head, features, rgb, depth, height, width, channels, correction, {is_log, shift, scale, nearest},
                           cells, out, out_height, out_width, threads);
+}
+
+void dsr_back_project(const float *const *weights, float least, const float *features, float *depth, const float *filled,
+                      const float *mask, const int32_t *rows, const int32_t *columns, int lr_height, int lr_width, int height,
+                      int width, int is_log, float shift, float scale, float nearest, float correction, int h, int w,
+                      int channels, float *memory, int threads) {
+    const Shares shares{weights[0], weights[1], weights[2], weights[3], weights[4], least};
+    kernels().back_project(shares, features, depth, filled, mask, rows, columns, lr_height, lr_width, height, width,
+                           {is_log, shift, scale, nearest}, correction, h, w, channels, memory, threads);
 }
 
 void dsr_cells_of_bytes(const uint8_t *image, long row, long column, int height, int width, float *out, int h, int w,
