@@ -81,6 +81,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_above_zero("data", self, "batch_size")
+        if not self.sources:
+            raise ConfigError("data.sources is [], but must be a list of at least one source")
         if len(self.crop) != 2 or min(self.crop) < 64:
             raise ConfigError(f"data.crop is {self.crop}, but needs a height and a width of at least 64")
         if not 0 <= self.imperfect_share <= 1:
@@ -279,7 +281,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if dataclasses.is_dataclass(hint):  # the sources are built before
         return value if isinstance(value, hint) else _build(hint, name, value)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)) or not value:
+        if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name} is {value!r}, but must be a list")
         return tuple(_checked(name, item, get_args(hint)[0]) for item in value)
     if hint is float and type(value) is int:

@@ -69,7 +69,9 @@ class DegradationConfig:
                 raise ConfigError(f"degradation.{name} is {getattr(self, name)}, but must be between 0 and 1")
         if len(self.methods) != len(METHODS) or min(self.methods) < 0 or sum(self.methods) <= 0:
             raise ConfigError(f"degradation.methods is {self.methods}; give one share for each of {METHODS}")
-        if any(bits < 0 or bits > 24 for bits in self.bits):
+        if not self.sensors and self.sensor_share > 0:
+            raise ConfigError("degradation.sensors is [], but sensor_share asks for some")
+        if not self.bits or any(bits < 0 or bits > 24 for bits in self.bits):
             raise ConfigError(f"degradation.bits is {self.bits}, but each must be from 0 (none) to 24")
         for name in ("noise_strength", "sensor_strength"):
             low, high = getattr(self, name)

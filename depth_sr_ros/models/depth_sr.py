@@ -101,10 +101,10 @@ class DepthSRNet(nn.Module):
             if self.kernel_head is not None:
                 depth = self.kernel_head(features.float(), pixels.float(), depth, normalizer.correction)
             depth = F.pixel_shuffle(depth, self.config.unshuffle)
-            if self.propagation is not None:
-                image = F.pixel_shuffle(pixels.float(), self.config.unshuffle)
-                depth = self.propagation(features.float(), image, depth)
             metres = normalizer.denormalize(depth[..., : size[0], : size[1]])
+            if self.propagation is not None:
+                image = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb.float()
+                metres = self.propagation(features.float(), image, metres)
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
         return DepthPrediction(metres, normalizer)

@@ -25,6 +25,7 @@ from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE, Encoder
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, KernelHead
 from depth_sr_ros.models.nafnet import NAFBlock, NAFStage
 from depth_sr_ros.models.normalization import CORRECTION, MIN_DEPTH_M, DepthNormalizer
+from depth_sr_ros.models.propagation import Propagation
 
 FOLDER, MODULE = Path(__file__).resolve().parents[1], "_native"
 PANEL = 16  # outputs that the kernels take together
@@ -39,6 +40,7 @@ SIGNATURES = {
     "dsr_upsample": [_P, _I, _I, _I, _P, _I, _P, _I],
     "dsr_fuse": [_P, _P, _P, _P, *[_I] * 7],
     "dsr_kernel_head": [_P, _F, _F, _P, _P, _P, _I, _I, _I, _F, _I, _F, _F, _F, _P, _P, _I, _I, _I],
+    "dsr_propagate": [_P, _F, _F, _P, _P, _L, _L, _L, _P, *[_I] * 7, _P, _I],
     "dsr_back_project": [_P, _F, *[_P] * 6, *[_I] * 5, _F, _F, _F, _F, _I, _I, _I, _P, _I],
     "dsr_cells_of_bytes": [_P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
     "dsr_lr_cells": [_P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
@@ -100,8 +102,6 @@ def why_unsupported(config: ModelConfig) -> str:
     """Why the kernels cannot run such a network; empty where they can."""
     if config.guide != "none":
         return "it has a guide"
-    if config.propagation:
-        return "it spreads depth"
     if config.normalization == "fixed":
         return "its depth is clipped to a fixed range"
     if config.unshuffle != CELL_SIDE:
@@ -131,6 +131,7 @@ class NativeNetwork:
         self._ups = [_upsample_weights(next(up.parameters())) for up in unet.ups]
         self._head = _Convolution(unet.head, CORRECTION[net.config.normalization])
         self._kernel_head = None if net.kernel_head is None else _kernel_head_weights(net.kernel_head)
+        self._steps = [] if net.propagation is None else _step_weights(net.propagation)
         self._shares = None if net.back_projection is None else _share_weights(net.back_projection)
         self._memory: dict[str, Tensor] = {}
         self._sizes: tuple[Any, ...] = ()
@@ -173,6 +174,7 @@ class NativeNetwork:
             out = seen.normalizer.denormalize(depth).contiguous()
         else:
             self._mix(self._kernel_head, x, pixels, depth, unit, out)
+        self._propagate(x, rgb, out)
         if self._shares is not None:
             self._back_project(self._shares, x, out, seen, unit)
         return out
@@ -313,6 +315,30 @@ class NativeNetwork:
             self._threads,
         )
 
+    def _propagate(self, features: Tensor, rgb: Tensor, depth: Tensor) -> None:
+        """Changes `depth` where it lies."""
+        height, width = depth.shape[2:]
+        dilations = self._net.config.propagation
+        margin = max(dilations, default=0)
+        pitch = -(-width // PANEL) * PANEL + 2 * margin
+        for step, (weights, dilation) in enumerate(zip(self._steps, dilations, strict=True)):
+            self._library.dsr_propagate(
+                weights.array,
+                *LOGIT_RANGE,
+                features.data_ptr(),
+                rgb.data_ptr(),
+                *rgb.stride()[1:],
+                depth.data_ptr(),
+                height,
+                width,
+                dilation,
+                margin,
+                int(step == 0),
+                *features.shape[1:],
+                self._map("propagation", 4, height + 2 * margin, pitch).data_ptr(),
+                self._threads,
+            )
+
     def _back_project(
         self, weights: _Pointers, features: Tensor, depth: Tensor, seen: LRInput, unit: _Unit
     ) -> None:
@@ -438,6 +464,20 @@ def _kernel_head_weights(head: KernelHead) -> _Pointers:
     bias = torch.cat([head.gate.bias, head.cell.bias + offset, idle[:, 0]])
     weight, logits_bias = head.logit_layer()
     return _Pointers(_panels(cell), bias, _panels(weight), logits_bias)
+
+
+def _step_weights(layers: Propagation) -> list[_Pointers]:
+    """The logits, those of all steps, beside each step's gates and sharpness, a layer of two panels."""
+    pixels = CELL_SIDE**2
+    gates, gate_bias = layers.gate.weight.split(pixels), layers.gate.bias.split(pixels)
+    steps = []
+    for i in range(len(layers.dilations)):
+        idle = gates[i].new_zeros(2 * PANEL - pixels - 1, gates[i].shape[1])
+        weight = torch.cat([gates[i], layers.sharpness.weight[i : i + 1], idle])
+        sharpness = layers.sharpness.bias[i : i + 1] + INITIAL_COLOUR_SHARPNESS
+        bias = torch.cat([gate_bias[i], sharpness, idle[:, 0]])
+        steps.append(_Pointers(_panels(layers.logits.weight), layers.logits.bias, _panels(weight), bias))
+    return steps
 
 
 def _share_weights(layers: BackProjection) -> _Pointers:

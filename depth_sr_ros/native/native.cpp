@@ -60,6 +60,13 @@ struct Head {
     float least, most;                  // of a logit
 };
 
+// Of a step of propagation.
+struct Step {
+    const float *logits, *logits_bias;  // [neighbour][pixel]
+    const float *cell, *cell_bias;      // gates of the 16 pixels, sharpness; 15 idle
+    float least, most;                  // of a logit
+};
+
 struct Shares {
     const float *features, *features_bias;  // to 32 hidden values
     const float *residual;                  // [9][32]
@@ -120,6 +127,7 @@ struct Kernels {
     decltype(&baseline::upsample) upsample;
     decltype(&baseline::fuse) fuse;
     decltype(&baseline::kernel_head) kernel_head;
+    decltype(&baseline::propagate) propagate;
     decltype(&baseline::back_project) back_project;
     decltype(&baseline::cells_of_bytes) cells_of_bytes;
     decltype(&baseline::lr_cells) lr_cells;
@@ -127,8 +135,8 @@ struct Kernels {
 
 #define TABLE(isa)                                                                                            \
     {                                                                                                         \
-#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::back_project,  \
-            isa::cells_of_bytes, isa::lr_cells                                                        \
+#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::propagate,  \
+            isa::back_project, isa::cells_of_bytes, isa::lr_cells                                  \
     }
 
 const Kernels TABLES[] = {
@@ -215,6 +223,14 @@ void dsr_kernel_head(const float *const *weights, float least, float most, const
     const Head head{weights[0], weights[1], weights[2], weights[3], least, most};
     kernels().kernel_head(head, features, rgb, depth, height, width, channels, correction, {is_log, shift, scale, nearest},
                           cells, out, out_height, out_width, threads);
+}
+
+void dsr_propagate(const float *const *weights, float least, float most, const float *features, const uint8_t *image,
+                   long plane, long row, long column, float *depth, int height, int width, int dilation, int margin, int first,
+                   int w, int channels, float *memory, int threads) {
+    const Step step{weights[0], weights[1], weights[2], weights[3], least, most};
+    kernels().propagate(step, features, image, plane, row, column, depth, height, width, dilation, margin, first, w, channels,
+                        memory, threads);
 }
 
 void dsr_back_project(const float *const *weights, float least, const float *features, float *depth, const float *filled,
