@@ -131,7 +131,7 @@ VARIANTS: dict[str, ModelConfig] = {
         (32, 48, 96, 128, 192),
         unshuffle=4,
         head="kernel",
-        propagation=(1, 2, 1),
+        propagation=(1, 2),
         back_projection=True,
     ),
 }
