@@ -72,7 +72,9 @@ class DegradationConfig:
         if not self.sensors and self.sensor_share > 0:
             raise ConfigError("degradation.sensors is [], but sensor_share asks for some")
         if not self.bits or any(bits < 0 or bits > 24 for bits in self.bits):
-            raise ConfigError(f"degradation.bits is {self.bits}, but must be a list of choices from 0 (none) to 24")
+            raise ConfigError(
+                f"degradation.bits is {self.bits}, but must be a list of choices from 0 (none) to 24"
+            )
         for name in ("noise_strength", "sensor_strength"):
             low, high = getattr(self, name)
             if not 0 < low <= high:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,21 +44,36 @@ class Propagation(nn.Module):
         sharpness = F.softplus(self.sharpness(features) + INITIAL_COLOUR_SHARPNESS)
         sharpness = F.interpolate(sharpness, scale_factor=float(self.unshuffle), mode="nearest")
         sharpness = sharpness[..., :height, :width]
+        # Not slices: the gradient of each would be an image of nine planes.
+        terms = logits.split(1, 1)
         for step, dilation in enumerate(self.dilations):
-            mean = _mean_around(rgb, depth, logits, sharpness[:, step : step + 1], dilation)
+            strength = sharpness[:, step : step + 1]
+            mean = _mean_around(depth, terms, _colour_distances(rgb, dilation), strength, dilation)
             depth = torch.lerp(depth, mean, gates[:, step : step + 1])
         return depth
 
 
-def _mean_around(rgb: Tensor, depth: Tensor, logits: Tensor, sharpness: Tensor, dilation: int) -> Tensor:
-    """One step's mean, (B, 1, H, W). A neighbour at a time: all nine at once would be 9 x 4 planes."""
-    height, width = depth.shape[-2:]
-    around = F.pad(torch.cat([rgb, depth], 1), (dilation,) * 4, mode="replicate")
-    total, weights = torch.zeros_like(depth), torch.zeros_like(depth)
-    for k, (dy, dx) in enumerate(NEIGHBOURS):
+def _around(image: Tensor, dilation: int) -> Iterator[Tensor]:
+    """The image as each of NEIGHBOURS sees it, its border repeated."""
+    height, width = image.shape[-2:]
+    padded = F.pad(image, (dilation,) * 4, mode="replicate")
+    for dy, dx in NEIGHBOURS:
         top, left = (1 + dy) * dilation, (1 + dx) * dilation
-        near = around[..., top : top + height, left : left + width]
-        logit = logits[:, k : k + 1] - sharpness * (near[:, :3] - rgb).square().sum(1, keepdim=True)
-        weight = logit.clamp(*LOGIT_RANGE).exp()
-        total, weights = total + weight * near[:, 3:], weights + weight
+        yield padded[..., top : top + height, left : left + width]
+
+
+@torch.no_grad()
+def _colour_distances(rgb: Tensor, dilation: int) -> list[Tensor]:
+    """Squared distances to the colours of NEIGHBOURS, (B, 1, H, W) each. Pictures need no gradient."""
+    return [(near - rgb).square_().sum(1, keepdim=True) for near in _around(rgb, dilation)]
+
+
+def _mean_around(
+    depth: Tensor, terms: tuple[Tensor, ...], distances: list[Tensor], sharpness: Tensor, dilation: int
+) -> Tensor:
+    """One step's mean, (B, 1, H, W). A neighbour at a time: a plane stays in the cache, nine do not."""
+    total, weights = torch.zeros_like(depth), torch.zeros_like(depth)
+    for term, distance, near in zip(terms, distances, _around(depth, dilation), strict=True):
+        weight = torch.addcmul(term, distance, sharpness, value=-1).clamp(*LOGIT_RANGE).exp()
+        total, weights = torch.addcmul(total, weight, near), weights + weight
     return total / weights
