@@ -18,5 +18,9 @@ class FrameError(DepthSRError):
     """A frame cannot be processed: wrong encoding, type, size or length."""
 
 
+class TrainingError(DepthSRError):
+    """A training run cannot go on."""
+
+
 class DataError(DepthSRError):
     """A file or data set cannot be read."""

@@ -11,15 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import CheckpointError, ConfigError, TrainingError
 from depth_sr_ros.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
+from training.callbacks import MAX_SKIPPED, NonFiniteGuard
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
 from training.data.batches import BatchMaker, NextSteps, step_seed
+from training.exporting import export_run
 from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
 from training.runner import _initial_network
@@ -126,6 +131,99 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Pat
         done = _train(repo_root, *common, *arguments)
         assert done.returncode == 0, done.stderr
     return folder / "run"
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_an_inference_checkpoint_is_made_of_a_run(
+    run_folder: Path, repo_root: Path, tmp_path: Path, which: str
+) -> None:
+    out = tmp_path / "out.safetensors"
+    command = [
+        sys.executable,
+        repo_root / "training" / "export.py",
+        run_folder,
+        "--which",
+        which,
+        "--out",
+        out,
+    ]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    net, header = load_checkpoint(out, variant="edge")
+    if which == "last":
+        ended, end_header = load_checkpoint(run_folder / "model.safetensors")
+        assert header == end_header
+        for name, value in ended.state_dict().items():
+            assert torch.equal(value, net.state_dict()[name]), name
+    scores = {int(row["step"]): float(row["val/score"]) for row in _rows(run_folder) if row.get("val/score")}
+    best = scores[max(scores)] if which == "last" else min(scores.values())
+    assert header.metrics["val/score"] == pytest.approx(best, abs=1e-4)
+
+
+def test_a_folder_that_is_no_run_cannot_be_exported(tmp_path: Path, run_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="config.yaml is missing; give the run folder"):
+        export_run(tmp_path, "best", tmp_path / "out.safetensors")
+    with pytest.raises(ConfigError, match="did you mean 'best'"):
+        export_run(run_folder, "bets", tmp_path / "out.safetensors")
+    for name in ("config.yaml", "git.txt"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    (tmp_path / "last.ckpt").write_bytes((run_folder / "last.ckpt").read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="last.ckpt cannot be read as a checkpoint"):
+        export_run(tmp_path, "last", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_pictures_of_the_validation_are_in_tensorboard(run_folder: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, list] = {}
+    for folder in (run_folder / "tensorboard").iterdir():
+        events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+        for tag in events.Tags()["images"]:
+            found.setdefault(tag, []).extend(events.Images(tag))
+    assert found and all(tag.startswith("noisy_x4/") for tag in found)
+    assert sorted(event.step for event in found["noisy_x4/0"]) == [4, 8, 12]
+    picture = cv2.imdecode(np.frombuffer(found["noisy_x4/0"][0].encoded_image_string, np.uint8), 1)
+    assert picture is not None and picture.shape[1] == 4 * picture.shape[0] * 320 // 256
+    assert picture.std(axis=(0, 1)).min() > 5
+
+
+class _Diverging(pl.LightningModule):
+    """One weight; its gradient is NaN in the steps that `bad` names."""
+
+    def __init__(self, bad: set[int]) -> None:
+        super().__init__()
+        self.weight, self.bad = torch.nn.Parameter(torch.ones(1)), bad
+        self.seen: list[float] = []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        self.seen.append(float(self.weight))
+        return (self.weight * (torch.nan if batch_idx in self.bad else 1.0)).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=0.1, fused=True)
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(200)), batch_size=1)
+
+
+def _fit(module: pl.LightningModule, guard: NonFiniteGuard, steps: int, folder: Path) -> None:
+    pl.Trainer(
+        accelerator="cpu", max_steps=steps, callbacks=[guard], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0, default_root_dir=folder,
+    ).fit(module)  # fmt: skip
+
+
+def test_a_step_without_finite_gradients_is_left_out(tmp_path: Path) -> None:
+    guard, module = NonFiniteGuard(), _Diverging({2, 3})
+    _fit(module, guard, 6, tmp_path)
+    assert guard.skipped == 2 and torch.isfinite(module.weight).all()
+    assert module.seen[2] == module.seen[3] == module.seen[4] < module.seen[1] < module.seen[0]
+
+
+def test_a_run_that_has_diverged_ends(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=f"{MAX_SKIPPED + 1} steps in a row are not finite"):
+        _fit(_Diverging(set(range(1, 200))), NonFiniteGuard(), 200, tmp_path)
 
 
 def test_a_run_can_be_stopped_and_resumed(run_folder: Path, repo_root: Path) -> None:

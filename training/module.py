@@ -84,7 +84,8 @@ class DepthSRModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._log_ratios = {}
 
-    def validation_step(self, item: ValidationItem, batch_idx: int) -> None:
+    def validation_step(self, item: ValidationItem, batch_idx: int) -> Tensor:
+        """Note RMSE over the untrained network's; returns the answer, HxW metres."""
         rgb = torch.from_numpy(np.ascontiguousarray(item.rgb)).permute(2, 0, 1)[None].to(self.device)
         lr = torch.from_numpy(item.depth_lr)[None, None].to(self.device)
         predicted = self.net.upsample(rgb, lr)[0, 0].float().cpu().numpy()
@@ -92,6 +93,7 @@ class DepthSRModule(pl.LightningModule):
         # An exact answer would be log(0); no measured frame comes near a millionth of its start.
         ratio = max(rmse / max(item.start_rmse, 1e-9), 1e-6)
         self._log_ratios.setdefault(item.case, []).append(math.log(ratio))
+        return torch.from_numpy(predicted)
 
     def on_validation_epoch_end(self) -> None:
         """Log each case's RMSE over the untrained network's.

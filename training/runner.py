@@ -27,6 +27,7 @@ from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from training.callbacks import NonFiniteGuard, ValidationPictures
 from training.config import TrainConfig
 from training.module import DepthSRModule
 
@@ -105,6 +106,8 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         # After the epoch is closed: a checkpoint from within its validation would resume in the middle of it.
         ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
         LearningRateMonitor("step"),
+        NonFiniteGuard(),
+        ValidationPictures(),
     ]
     if config.optim.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
