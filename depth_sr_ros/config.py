@@ -49,7 +49,7 @@ class ModelConfig:
     `head`: `residual`, published, a correction of the upsampled depth; `kernel`, ours, a mixture of
     neighbouring cells' depths beside it. What comes after it, both ours: `propagation`, the dilations of the
     steps in which depth spreads among pixels of like colour (none: (), no such steps); `back_projection`,
-    whether the answer is corrected by what was measured.
+    whether the answer is corrected by what was measured; `confidence`, whether it says how far off it may be.
 
     `normalization` says how metres become the network's unit:
     `fixed`: z / (depth_clip * unit_m), the published range; `frame`: the frame's valid minimum and
@@ -67,6 +67,7 @@ class ModelConfig:
     head: str = "residual"
     propagation: tuple[int, ...] = ()
     back_projection: bool = False
+    confidence: bool = False
     normalization: str = "log"
     unit_m: float = 0.1
     depth_clip: float = 300.0

@@ -17,6 +17,7 @@ from training.losses import LossConfig
 from training.simulated_guide import GuideErrors
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+PARTS = ("all", "confidence")
 SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder", "rosbag2")
 
 
@@ -96,6 +97,7 @@ class OptimConfig:
     """AdamW with a linear warm-up and a cosine decay to `final_lr_ratio`, and averaged weights (EMA).
 
     `residual_scale_lr` multiplies the learning rate of the NAFNet blocks' residual scales, which start at 0.
+    `parts`: what is trained, `all` of the network or its `confidence` head alone.
     """
 
     steps: int
@@ -106,12 +108,14 @@ class OptimConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
     residual_scale_lr: float = 10.0
+    parts: str = "all"
 
     def __post_init__(self) -> None:
         _check_above_zero("optim", self, "steps", "lr", "gradient_clip", "residual_scale_lr")
         for name in ("warmup_steps", "weight_decay", "final_lr_ratio"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"optim.{name} is {getattr(self, name)}, but must be at least 0")
+        check_choice("optim.parts", self.parts, PARTS)
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay is {self.ema_decay}, but must be at least 0 and below 1")
 
@@ -184,6 +188,12 @@ class TrainConfig:
             raise ConfigError(
                 f"guide.{given} is given, but the variant {self.model.variant!r} takes no guide"
             )
+        if (self.loss.laplace or self.optim.parts == "confidence") and not self.model.confidence:
+            raise ConfigError(
+                "loss.laplace and optim.parts: confidence are for a network with model.confidence: true"
+            )
+        if self.optim.parts == "confidence" and not self.loss.laplace:
+            raise ConfigError("optim.parts is confidence, but loss.laplace, from which it learns, is 0")
         if self.optim.steps % self.run.epoch_steps:
             raise ConfigError(
                 f"optim.steps is {self.optim.steps}, but must be a multiple of run.epoch_steps, "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published loss, masked: L1(D_SR, D_GT) + L1(Sobel(D_SR), Sobel(D_GT)); and an RMSE term of ours."""
+"""The published loss, masked: L1(D_SR, D_GT) + L1(Sobel(D_SR), Sobel(D_GT)); and two terms of ours."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class LossConfig:
     """Weights of the terms, and the unit in which depths are compared.
 
     `unit`: `network`, as the network normalises depth (published: a fixed range); `scene`, metres over the
-    span of the true depth. The published loss is l1 1, sobel 1, rmse 0.
+    span of the true depth. The published loss is l1 1, sobel 1, rmse 0. `laplace`, ours, is for a network
+    with confidence: the negative log-likelihood of its scale.
     """
 
     l1: float = 1.0
     sobel: float = 1.0
     rmse: float = 0.0
+    laplace: float = 0.0
     unit: str = "network"
 
     def __post_init__(self) -> None:
         check_choice("loss.unit", self.unit, UNITS)
-        if min(self.l1, self.sobel, self.rmse) < 0 or not self.l1 + self.sobel + self.rmse > 0:
-            raise ConfigError(
-                f"loss.l1, sobel and rmse are {self.l1}, {self.sobel} and {self.rmse}, but must be at least "
-                "0 and not all 0"
-            )
+        weights = {name: getattr(self, name) for name in ("l1", "sobel", "rmse", "laplace")}
+        if min(weights.values()) < 0 or not sum(weights.values()) > 0:
+            raise ConfigError(f"the weights in loss are {weights}, but must be at least 0 and not all 0")
 
 
 def sobel(x: Tensor) -> Tensor:
@@ -61,6 +61,17 @@ def scene_span(depth: Tensor, valid: Tensor) -> Tensor:
     """
     near, far = quantiles(torch.where(valid, depth, torch.nan), (0.02, 0.98))
     return torch.maximum(far - near, 0.1 * far).nan_to_num(1.0)
+
+
+def laplace_loss(depth: Tensor, log_scale: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean negative log-likelihood of `target` under a Laplace distribution around `depth`, less a constant.
+
+    Its scale b is exp(log_scale) of the depth: |target - depth| / b + log(b / depth). All (B, 1, H, W),
+    metres; the answer itself gets no gradient: it is not to be worse where being unsure is cheap.
+    """
+    depth = depth.detach()
+    error = (torch.where(valid, target, depth) - depth).abs() / depth
+    return masked_mean(error * torch.exp(-log_scale) + log_scale, valid)
 
 
 def depth_loss(pred: Tensor, target: Tensor, valid: Tensor, weights: LossConfig) -> dict[str, Tensor]:

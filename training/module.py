@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depth_sr_ros.metrics import depth_metrics
-from depth_sr_ros.models.checkpoint import GUIDE_PREFIX
+from depth_sr_ros.models.checkpoint import CONFIDENCE_PREFIX, GUIDE_PREFIX
 from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet
 from training.config import TrainConfig
 from training.data.batches import Batch, BatchMaker, step_seed, train_loader
 from training.data.validation import ValidationItem, validation_items
-from training.losses import depth_loss, scene_span
+from training.losses import depth_loss, laplace_loss, scene_span
 
 GUIDE_SEED = 0x6715  # apart from the seeds of the batches
 RESIDUAL_SCALES = (".beta", ".gamma")  # of the NAFNet blocks
@@ -31,6 +31,9 @@ class DepthSRModule(pl.LightningModule):
         super().__init__()
         self.config = config
         self.net = net
+        if config.optim.parts == "confidence":
+            for name, parameter in net.named_parameters():
+                parameter.requires_grad_(name.startswith(CONFIDENCE_PREFIX))
         self._maker: BatchMaker | None = None
         self._log_ratios: dict[str, list[float]] = {}
 
@@ -52,7 +55,12 @@ class DepthSRModule(pl.LightningModule):
         return self._maker(int(batch), self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        prediction = self.net(batch["rgb"], batch["depth_lr"], self._relative_depth(batch))
+        prediction = self.net(
+            batch["rgb"],
+            batch["depth_lr"],
+            self._relative_depth(batch),
+            confidence=self.config.loss.laplace > 0,
+        )
         # Differences of neighbours are lost in half precision.
         with torch.autocast(self.device.type, enabled=False):
             terms = self._loss(prediction, batch["depth"])
@@ -74,12 +82,17 @@ class DepthSRModule(pl.LightningModule):
         return torch.zeros_like(batch["rgb"][:, :1])
 
     def _loss(self, prediction: DepthPrediction, depth: Tensor) -> dict[str, Tensor]:
-        valid = torch.isfinite(depth)
-        if self.config.loss.unit == "scene":
+        valid, weights = torch.isfinite(depth), self.config.loss
+        if weights.unit == "scene":
             span = scene_span(depth, valid)
-            return depth_loss(prediction.depth / span, depth / span, valid, self.config.loss)
-        target = prediction.normalizer.normalize(torch.where(valid, depth, 1.0))
-        return depth_loss(prediction.normalized, target, valid, self.config.loss)
+            terms = depth_loss(prediction.depth / span, depth / span, valid, weights)
+        else:
+            target = prediction.normalizer.normalize(torch.where(valid, depth, 1.0))
+            terms = depth_loss(prediction.normalized, target, valid, weights)
+        if prediction.log_scale is not None:
+            terms["laplace"] = laplace_loss(prediction.depth, prediction.log_scale, depth, valid)
+            terms["loss"] = terms["loss"] + weights.laplace * terms["laplace"]
+        return terms
 
     def on_validation_epoch_start(self) -> None:
         self._log_ratios = {}
@@ -113,11 +126,11 @@ class DepthSRModule(pl.LightningModule):
         unet = [(name, p) for name, p in named if not name.startswith(GUIDE_PREFIX)]
         gates = [p for name, p in unet if name.endswith(RESIDUAL_SCALES)]
         others = [p for name, p in unet if not name.endswith(RESIDUAL_SCALES)]
-        groups: list[dict[str, Any]] = [
-            {"params": others},
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if gates:
             # They start at zero and gate all that their block learns; a decay would close them again.
-            {"params": gates, "lr": optim.lr * optim.residual_scale_lr, "weight_decay": 0.0},
-        ]
+            gate_lr = optim.lr * optim.residual_scale_lr
+            groups.append({"params": gates, "lr": gate_lr, "weight_decay": 0.0})
         if guide:
             groups.append({"params": guide, "lr": self.config.guide.lr})
         optimizer = torch.optim.AdamW(

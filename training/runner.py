@@ -24,7 +24,12 @@ from rich.console import Console
 
 from depth_sr_ros import __version__
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+from depth_sr_ros.models.checkpoint import (
+    CONFIDENCE_PREFIX,
+    load_checkpoint,
+    save_checkpoint,
+    weights_hash,
+)
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.callbacks import NonFiniteGuard, ValidationPictures
@@ -32,8 +37,8 @@ from training.config import TrainConfig
 from training.module import DepthSRModule
 
 # Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
-LATER_PARTS = {"head": "residual", "propagation": (), "back_projection": False}
-LATER_PREFIXES = ("kernel_head.", "propagation.", "back_projection.")
+LATER_PARTS = {"head": "residual", "propagation": (), "back_projection": False, "confidence": False}
+LATER_PREFIXES = ("kernel_head.", "propagation.", "back_projection.", CONFIDENCE_PREFIX)
 
 
 def run_training(

@@ -23,6 +23,7 @@ from depth_sr_ros.models.guide import DepthAnythingGuide
 FORMAT = 1
 METADATA_KEY = "depth_sr_ros"
 GUIDE_PREFIX = "guide."
+CONFIDENCE_PREFIX = "confidence_head."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.models.back_projection import BackProjection
+from depth_sr_ros.models.confidence import ConfidenceHead, confidence_of
 from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
 from depth_sr_ros.models.kernel_head import KernelHead
@@ -20,10 +21,14 @@ from depth_sr_ros.models.propagation import Propagation
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What the network says: `depth` (B, 1, H, W) float32 in metres; `normalizer` has the network's unit."""
+    """What the network says: `depth` (B, 1, H, W) float32 in metres; `normalizer` has the network's unit.
+
+    `log_scale` (B, 1, H, W), where it was asked for: see ConfidenceHead.
+    """
 
     depth: Tensor
     normalizer: DepthNormalizer
+    log_scale: Tensor | None = None
 
     @property
     def normalized(self) -> Tensor:
@@ -72,13 +77,22 @@ class DepthSRNet(nn.Module):
         self.kernel_head = KernelHead(*finest) if kernel else None
         self.propagation = Propagation(*finest, config.propagation) if config.propagation else None
         self.back_projection = BackProjection(*finest) if config.back_projection else None
+        self.confidence_head = ConfidenceHead(*finest) if config.confidence else None
 
-    def forward(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> DepthPrediction:
+    def forward(
+        self,
+        rgb: Tensor,
+        depth_lr: Tensor,
+        relative_depth: Tensor | None = None,
+        *,
+        confidence: bool = False,
+    ) -> DepthPrediction:
         """rgb (B, 3, H, W) float in [0, 1] or uint8; depth_lr (B, 1, h, w) float32 metres.
 
         Invalid depth is NaN, <= 0 or infinite.
 
         relative_depth (B, 1, H, W): larger = nearer, any affine scale; replaces the guide's own answer.
+        confidence: also give `log_scale`; only of a network with that head.
         """
         if relative_depth is None and self.guide is not None:
             relative_depth = self.guide(rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb)
@@ -107,7 +121,9 @@ class DepthSRNet(nn.Module):
                 metres = self.propagation(features.float(), image, metres)
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
-        return DepthPrediction(metres, normalizer)
+            head = self.confidence_head if confidence else None
+            log_scale = None if head is None else head(features.float(), size)
+        return DepthPrediction(metres, normalizer, log_scale)
 
     def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:
         """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""
@@ -125,8 +141,15 @@ class DepthSRNet(nn.Module):
         """
         return known_depth(self(rgb, depth_lr.float(), relative_depth).depth, depth_lr)
 
+    @torch.inference_mode()
+    def upsample_with_confidence(self, rgb: Tensor, depth_lr: Tensor) -> tuple[Tensor, Tensor]:
+        """As `upsample`, and the confidence (B, 1, H, W), 0 to 1; of a network with that head alone."""
+        answer = self(rgb, depth_lr.float(), confidence=True)
+        assert answer.log_scale is not None
+        return known_depth(answer.depth, depth_lr), known_depth(confidence_of(answer.log_scale), depth_lr)
+
 
 def known_depth(depth: Tensor, depth_lr: Tensor) -> Tensor:
-    """`depth` (B, 1, H, W), all NaN for a sample whose `depth_lr` has no valid pixel."""
+    """`depth` (B, 1, H, W), or what is said of it; all NaN where `depth_lr` has no valid pixel at all."""
     known = valid_mask(depth_lr).flatten(1).any(dim=1).view(-1, 1, 1, 1)
     return torch.where(known, depth, torch.nan)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.back_projection import LEAST_SHARE, BackProjection
+from depth_sr_ros.models.confidence import confidence_of
 from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput, known_depth
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE, Encoder
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, KernelHead
@@ -141,6 +142,20 @@ class NativeNetwork:
     @torch.inference_mode()
     def upsample(self, rgb: Tensor, depth_lr: Tensor) -> Tensor:
         """As `DepthSRNet.upsample`: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres (1, 1, H, W)."""
+        return known_depth(self._answer(rgb, depth_lr)[0], depth_lr)
+
+    @torch.inference_mode()
+    def upsample_with_confidence(self, rgb: Tensor, depth_lr: Tensor) -> tuple[Tensor, Tensor]:
+        """As `DepthSRNet.upsample_with_confidence`, for one image."""
+        head = self._net.confidence_head
+        assert head is not None
+        depth, features = self._answer(rgb, depth_lr)
+        # Two small products for each cell, by torch: a kernel would save a tenth of a millisecond.
+        log_scale = head(features.permute(2, 0, 1)[None], (rgb.shape[2], rgb.shape[3]))
+        return known_depth(depth, depth_lr), known_depth(confidence_of(log_scale), depth_lr)
+
+    def _answer(self, rgb: Tensor, depth_lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth (1, 1, H, W) and the features (h, w, C) behind it, which the next frame overwrites."""
         size = (rgb.shape[2], rgb.shape[3])
         # Maps of one size are kept; a stream rarely changes it, and two sets would double the memory.
         if size != self._sizes:
@@ -148,10 +163,9 @@ class NativeNetwork:
             self._sizes, self._lr_size = size, None
         seen = LRInput.from_depth(depth_lr.float(), self._net.config)
         # The answer is the caller's: it must not lie in memory that the next frame takes.
-        depth = self._depth(rgb, seen, size, torch.empty(1, 1, *size, dtype=torch.float32, device="cpu"))
-        return known_depth(depth, depth_lr)
+        return self._depth(rgb, seen, size, torch.empty(1, 1, *size, dtype=torch.float32, device="cpu"))
 
-    def _depth(self, rgb: Tensor, seen: LRInput, size: tuple[int, int], out: Tensor) -> Tensor:
+    def _depth(self, rgb: Tensor, seen: LRInput, size: tuple[int, int], out: Tensor) -> tuple[Tensor, Tensor]:
         sizes = [(-(-size[0] // s), -(-size[1] // s)) for s in (CELL_SIDE << i for i in range(5))]
         height, width = (-(-side // LEVELS_MULTIPLE) * LEVELS_MULTIPLE for side in sizes[0])
         pixels = self._map("rgb cells", height, width, 3 * CELL_SIDE**2)
@@ -177,7 +191,7 @@ class NativeNetwork:
         self._propagate(x, rgb, out)
         if self._shares is not None:
             self._back_project(self._shares, x, out, seen, unit)
-        return out
+        return out, x
 
     def _map(self, name: str, height: int, width: int, channels: int) -> Tensor:
         """Memory for a map (height, width, channels), its own for each name."""

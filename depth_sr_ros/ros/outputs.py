@@ -28,7 +28,11 @@ RCLError = rclpy_implementation.RCLError
 
 @dataclass(frozen=True)
 class Result:
-    """One answered frame. `rgb`: the picture it belongs to, `metres`: float32 HxW, `info`: RGB's or None."""
+    """One answered frame.
+
+    `rgb`: the picture it belongs to, `metres`: float32 HxW, `info`: RGB's or None, `confidence`: float32
+    HxW, or None where nobody asked for it.
+    """
 
     header: Any
     rgb: npt.NDArray[np.uint8]
@@ -37,6 +41,7 @@ class Result:
     info: CameraInfo | None
     encoding: str
     color_range: tuple[float, float] | None
+    confidence: npt.NDArray[np.float32] | None
 
 
 class Outputs:
@@ -56,12 +61,14 @@ class Outputs:
             self._image = self._advertise(Image, "~/depth/image")
             self._info = self._advertise(CameraInfo, "~/depth/camera_info")
             self._color = self._advertise(Image, "~/depth/color")
+            self._confidence = self._advertise(Image, "~/confidence")
             self._points = self._advertise(PointCloud2, "~/points")
             self._timing = self._advertise(DiagnosticArray, "~/timing")
         except ConfigError:  # an impossible QoS override: no half of the outputs stays advertised
             self.destroy()
             raise
         self._message = Image(is_bigendian=sys.byteorder == "big")
+        self._confidence_message = Image(is_bigendian=sys.byteorder == "big", encoding="32FC1")
         self._cloud = PointCloudBuilder()
         fields = [PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in POINT_FIELDS]
         self._cloud_message = PointCloud2(fields=fields, point_step=POINT_STEP, is_bigendian=IS_BIGENDIAN)
@@ -70,22 +77,18 @@ class Outputs:
         """How many subscriptions there are to all outputs together."""
         return sum(publisher.get_subscription_count() for publisher in self._all)
 
+    def wants_confidence(self) -> bool:
+        """Whether somebody listens to it."""
+        return bool(self._confidence.get_subscription_count())
+
     def destroy(self) -> None:
         """Withdraw all outputs."""
         self._endpoints.destroy(self._all)
 
     def encode_depth(self, result: Result) -> Image:
         """The depth image of a result; the next one takes its memory."""
-        height, width = result.metres.shape
-        out = self._message
-        # The message's own array is filled anew. Assigning one copies it where rclpy checks no fields.
-        data = encode_depth(result.metres, result.encoding, out.data)
-        if data is not out.data:
-            out.data = data
-        out.header = result.header
-        out.height, out.width = height, width
-        out.encoding, out.step = result.encoding, row_bytes(result.encoding, width)
-        return out
+        _fill(self._message, result.metres, result.encoding, result.header)
+        return self._message
 
     def publish_depth(self, image: Image, result: Result) -> bool:
         """Publish `encode_depth`'s image and its CameraInfo; False where the middleware refused the image."""
@@ -99,7 +102,10 @@ class Outputs:
         return True
 
     def publish_views(self, result: Result) -> None:
-        """Publish the colour picture and the cloud, where somebody listens."""
+        """Publish confidence, the colour picture and the cloud, where somebody listens."""
+        if result.confidence is not None:
+            _fill(self._confidence_message, result.confidence, "32FC1", result.header)
+            self._try(self._confidence, self._confidence_message)
         if self._color.get_subscription_count():
             low, high = result.color_range or (None, None)
             picture = colorize(result.metres, low, high)
@@ -150,3 +156,15 @@ class Outputs:
             self._report(f"publishing on {publisher.topic_name} failed: {error}")
             return False
         return True
+
+
+def _fill(message: Image, values: npt.NDArray[np.float32], encoding: str, header: Any) -> None:
+    """Make `message` an image of float32 HxW; invalid where they are NaN, infinite or not above 0."""
+    height, width = values.shape
+    # The message's own array is filled anew. Assigning one copies it where rclpy checks no fields.
+    data = encode_depth(values, encoding, message.data)
+    if data is not message.data:
+        message.data = data
+    message.header = header
+    message.height, message.width = height, width
+    message.encoding, message.step = encoding, row_bytes(encoding, width)

@@ -194,10 +194,22 @@ class Pipeline:
             options["registration"] = self._registrar(engine, frames, (rgb_info, depth_info), sizes)
         self._note_sizes(sizes)
         decoded = time.monotonic()
-        metres = engine(rgb, depth, channel_order=order, depth_unit_m=unit, **options)
+        options |= {"channel_order": order, "depth_unit_m": unit}
+        confidence = None
+        if self._wants_confidence(engine):
+            metres, confidence = engine.with_confidence(rgb, depth, **options)
+        else:
+            metres = engine(rgb, depth, **options)
         inferred = time.monotonic()
         result = Result(
-            rgb_message.header, rgb, order, metres, rgb_info, settings.encoding, settings.color_range
+            rgb_message.header,
+            rgb,
+            order,
+            metres,
+            rgb_info,
+            settings.encoding,
+            settings.color_range,
+            confidence,
         )
         image = self._outputs.encode_depth(result)
         encoded = time.monotonic()
@@ -212,6 +224,14 @@ class Pipeline:
             self._rates["output"].tick()
         else:
             self._publish_errors += 1
+
+    def _wants_confidence(self, engine: Engine) -> bool:
+        if not self._outputs.wants_confidence():
+            return False
+        if not getattr(engine, "has_confidence", False):
+            self._report("~/confidence is asked for, but these weights have none; take those that ship")
+            return False
+        return True
 
     def _note_times(self, marks: tuple[float, ...], header: Any) -> None:
         spans = {"latency": marks[-1] - marks[0]}
