@@ -15,6 +15,7 @@ import pytest
 import torch
 from test_models import TINY_DEPTH_ANYTHING
 
+from depth_sr_ros.degradation import crop_to_multiple
 from depth_sr_ros.depth_io import write_depth, write_rgb
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.models.checkpoint import load_checkpoint
@@ -23,6 +24,7 @@ from training.config import SourceConfig, load_config, with_path
 from training.data.batches import BatchMaker
 from training.data.mvs_synth import Sample, list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
+from training.data.validation import CASES, validation_items
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, FRAMES = 72, 96, 52
@@ -245,3 +247,14 @@ def test_data_that_is_not_there_is_one_sentence(
 ) -> None:
     ended = train("--config", "challenge", "--data", tmp_path / "absent")
     assert ended.returncode == 2 and "no MVS-Synth at" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_run_on_mvs_synth_is_validated_on_its_last_hundred_samples(mvs_synth: Path) -> None:
+    source = SourceConfig("mvs_synth", path=str(mvs_synth), clip=True)
+    items = validation_items(3, [SourceConfig("procedural"), source])
+    held_out = list_samples(mvs_synth, "val")
+    assert len(items) == 3 * len(CASES) and {item.case for item in items} == {f"{p}_x{s}" for p, s in CASES}
+    for item, sample in zip(items[:: len(CASES)], (held_out[0], held_out[49], held_out[99]), strict=True):
+        rgb, depth = read_sample(sample, clip=True)
+        np.testing.assert_array_equal(item.rgb, crop_to_multiple(rgb))
+        np.testing.assert_array_equal(item.truth, crop_to_multiple(depth))

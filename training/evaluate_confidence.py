@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a network's confidence tells its errors: rank correlation, and what each tenth of the pixels says."""
+"""How well a network's confidence tells its errors: rank correlation, and a table of the pixels' tenths."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Calibration(NamedTuple):
 def spearman(a: npt.NDArray, b: npt.NDArray) -> float:
     """Spearman's rank correlation of two flat arrays; ties keep their order."""
     ranks = np.stack([np.argsort(np.argsort(values, kind="stable")) for values in (a, b)])
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 def calibration(confidences: list[npt.NDArray], errors: list[npt.NDArray]) -> Calibration:

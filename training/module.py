@@ -41,7 +41,7 @@ class DepthSRModule(pl.LightningModule):
         return train_loader(self.config, lambda: self.global_step, self.global_rank)
 
     def val_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        items = validation_items(self.config.run.validation_frames)
+        items = validation_items(self.config.run.validation_frames, self.config.data.sources)
         return DataLoader(items, batch_size=None, collate_fn=lambda item: item)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

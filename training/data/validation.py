@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed validation set of a run: rendered/val under the evaluation protocol, or procedural scenes."""
+"""The fixed validation set of a run: MVS-Synth's own, rendered/val or procedural, under the protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,17 @@ import torch.nn.functional as F
 from depth_sr_ros.degradation import crop_to_multiple, degrade
 from depth_sr_ros.metrics import depth_metrics
 from depth_sr_ros.models.normalization import fill_holes, valid_mask
+from training.config import SourceConfig
+from training.data.mvs_synth import list_samples, read_sample
 from training.data.procedural import SceneGenerator
 from training.data.rendered import list_frames, read_frame
 from training.data.root import data_root
 
 CASES = (("clean", 4), ("clean", 8), ("noisy", 4), ("noisy", 8))
 PROCEDURAL_SEED = 20240617  # far from any run's seeds, which are hashes
+
+
+View = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,14 @@ class ValidationItem:
     start_rmse: float  # of the hole-filled, bilinearly upsampled LR depth: what an untrained network answers
 
 
-def validation_items(frames: int) -> list[ValidationItem]:
-    """`frames` evenly spaced frames of rendered/val under each case; procedural ones where it is missing."""
-    root = data_root() / "rendered"
-    if (root / "val" / "index.jsonl").is_file():
-        listed = list_frames(root, "val")
-        chosen = [listed[i] for i in np.linspace(0, len(listed) - 1, frames).astype(int)]
-        views = [read_frame(frame) for frame in chosen]
-    else:
-        views = _procedural_views(frames)
+def validation_items(frames: int, sources: Sequence[SourceConfig] = ()) -> list[ValidationItem]:
+    """`frames` evenly spaced frames under each case.
+
+    Of MVS-Synth's last 100 samples where it is among the run's `sources`, as published; else of rendered/val;
+    procedural ones where that is missing.
+    """
     items = []
-    for number, (rgb, depth) in enumerate(views):
+    for number, (rgb, depth) in enumerate(_views(frames, sources)):
         rgb, depth = crop_to_multiple(rgb), crop_to_multiple(depth)
         for profile, scale in CASES:
             lr = degrade(depth, scale, profile, np.random.default_rng(number))
@@ -51,13 +55,26 @@ def validation_items(frames: int) -> list[ValidationItem]:
     return items
 
 
+def _views(frames: int, sources: Sequence[SourceConfig]) -> list[View]:
+    def spaced(listed: Sequence[Any]) -> list[Any]:
+        return [listed[i] for i in np.linspace(0, len(listed) - 1, frames).astype(int)]
+
+    for source in sources:
+        if source.kind == "mvs_synth" and source.path is not None:
+            return [read_sample(each, clip=source.clip) for each in spaced(list_samples(source.path, "val"))]
+    root = data_root() / "rendered"
+    if (root / "val" / "index.jsonl").is_file():
+        return [read_frame(each) for each in spaced(list_frames(root, "val"))]
+    return _procedural_views(frames)
+
+
 def _bilinear(lr: npt.NDArray[np.float32], size: tuple[int, ...]) -> npt.NDArray[np.float32]:
     depth = torch.from_numpy(lr)[None, None]
     filled = fill_holes(depth, valid_mask(depth))
     return F.interpolate(filled, size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
-def _procedural_views(frames: int) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+def _procedural_views(frames: int) -> list[View]:
     generator = torch.Generator().manual_seed(PROCEDURAL_SEED)
     rgb, depth = SceneGenerator()(frames, 256, 320, generator)
     images = (rgb * 255).round().byte().permute(0, 2, 3, 1).numpy()
