@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole frames against crops: channel attention and AdaIN take statistics over the image, which differ in a crop."""
+"""Whole frames against crops: attention and AdaIN take statistics over the image, which differ in a crop."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:
             lr = degrade(truth, scale, profile, np.random.default_rng(number))
             whole = resolver(rgb, lr)
             squares = np.zeros(2)
-            for rows, columns in crops(*truth.shape, side):
+            for rows, columns in crops(truth.shape[0], truth.shape[1], side):
                 small = tuple(slice(s.start // scale, s.stop // scale) for s in (rows, columns))
                 if not np.isfinite(lr[small]).any():
                     continue
