@@ -152,14 +152,15 @@ def drop(listener: Listener, topic: Topic) -> None:
     listener.node.destroy_subscription(topic.subscription)
 
 
-def save_untrained(folder: Path) -> Path:
+def save_untrained(folder: Path, confidence: bool = False) -> Path:
     """An untrained edge network: its last layer is zero, so the output is the upsampled input."""
     from depth_sr_ros.config import model_config
     from depth_sr_ros.models.checkpoint import save_checkpoint
     from depth_sr_ros.models.depth_sr import DepthSRNet
 
     path = folder / "untrained.safetensors"
-    save_checkpoint(path, DepthSRNet(model_config("edge")), training={}, metrics={}, version="test")
+    net = DepthSRNet(model_config("edge", confidence=confidence))
+    save_checkpoint(path, net, training={}, metrics={}, version="test")
     return path
 
 

@@ -117,7 +117,7 @@ def test_a_deactivated_node_publishes_nothing_and_accounts_for_what_it_dropped(r
 def test_outputs_are_advertised_from_configure_to_cleanup(rig: Rig) -> None:
     names = {
         f"/depth_sr/{name}"
-        for name in ("depth/image", "depth/camera_info", "depth/color", "points", "timing")
+        for name in ("depth/image", "depth/camera_info", "depth/color", "confidence", "points", "timing")
     }
     assert rig.client.change("configure")
     rig.listener.spin_until(lambda: names <= advertised(rig.listener))

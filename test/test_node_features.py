@@ -141,6 +141,46 @@ def test_colour_and_points_show_the_published_depth_and_timing_its_stages(rig: R
     wait_until_idle(rig)
 
 
+@pytest.mark.parametrize("has_confidence", [True, False])
+def test_confidence_goes_to_who_listens_or_the_log_says_that_there_is_none(
+    tmp_path: Path, has_confidence: bool
+) -> None:
+    checkpoint = save_untrained(tmp_path, confidence=has_confidence)
+    parameters = {**SIZES, "checkpoint": checkpoint, "output.max_fill_distance": 0}
+    with running(lambda arguments: NodeProcess(parameters, arguments), "/sure", outputs=False) as rig:
+        topics = {
+            "depth": collect(rig.listener, Image, "/sure/depth_sr/depth/image"),
+            "confidence": collect(rig.listener, Image, "/sure/depth_sr/confidence"),
+        }
+        if not has_confidence:
+            send_until(
+                rig, lambda: "~/confidence is asked for, but these weights have none" in rig.node.output
+            )
+            send_until(rig, lambda: topics["depth"].messages)
+            assert not topics["confidence"].messages
+            return
+        send_until(rig, lambda: all(topic.messages for topic in topics.values()))
+        frame = Frame(rgb_pixels(), slope(), next_stamp())
+        rig.camera.send(frame)
+        found: dict[str, list[Any]] = {}
+
+        def arrived() -> bool:
+            found.update({name: stamped(topic.messages, frame.stamp_ns) for name, topic in topics.items()})
+            return all(found.values())
+
+        rig.listener.spin_until(arrived, process=rig.node)
+        depth, confidence = (found[name][0] for name in topics)
+        assert confidence.encoding == "32FC1" and confidence.header == depth.header
+        values, metres = (
+            np.frombuffer(m.data, np.float32).reshape(HEIGHT, WIDTH) for m in (confidence, depth)
+        )
+        assert np.isnan(metres).sum() == SCALE**2
+        np.testing.assert_array_equal(np.isnan(values), np.isnan(metres))
+        known = values[~np.isnan(values)]
+        # An untrained head says 2 % everywhere.
+        np.testing.assert_allclose(known, 1 - np.exp(-0.05 / 0.02), rtol=1e-4)
+
+
 def check_cloud(cloud: PointCloud2, metres: np.ndarray, rgb: np.ndarray) -> None:
     """Every point against the depth, the intrinsics and the colours."""
     assert (cloud.width, cloud.height, cloud.is_dense) == (WIDTH, HEIGHT, False)

@@ -181,7 +181,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Options of the command line; exits with a usage message when they make no sense."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data", choices=SOURCES, default="real", help="frames to score (default: %(default)s)"
+        "--data", nargs="+", choices=SOURCES, default=["real"], help="frames to score (default: real)"
     )
     parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=["noisy", "clean", "bicubic"])
     parser.add_argument("--scales", nargs="+", type=int, choices=(2, 4, 8, 16), default=[4, 8, 16])
@@ -250,13 +250,13 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(
                 f"--guides {' '.join(wanted)}: these weights take no guide; give those of 'fast'"
             )
-        frames = load_frames(options.data, data_root(), options.limit, seed=0)
+        frames = [f for data in options.data for f in load_frames(data, data_root(), options.limit, seed=0)]
         with Progress(
             *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         ) as bar:
             scores = evaluate(frames, options.scales, options.profiles, options.seeds, ours, bar, wanted)
         cases = summarise(scores)
-        stem = options.out or Path("runs") / f"evaluation-{options.data}"
+        stem = options.out or Path("runs") / f"evaluation-{'-'.join(options.data)}"
         save(stem, arguments, checkpoint, cases)
     except DepthSRError as error:
         print(f"error: {error}", file=sys.stderr)
