@@ -36,8 +36,10 @@ class BagPair:
     depth: BagMessage
 
 
-def find_topics(bag: BagReader, rgb: str | None = None, depth: str | None = None) -> RgbdTopics:
-    """The topics named, or, for one that is not, the only topic with images of that kind.
+def find_topics(
+    bag: BagReader, rgb: str | None = None, depth: str | None = None, besides: str | None = None
+) -> RgbdTopics:
+    """The topics named, or, for one that is not, the only topic with images of that kind `besides` that one.
 
     Raises DataError where there is none, more than one, or one with messages of another type.
     """
@@ -50,7 +52,7 @@ def find_topics(bag: BagReader, rgb: str | None = None, depth: str | None = None
                 raise DataError(f"{bag.path} has no images on {name!r}; its image topics: {known}")
             found[kind] = name
             continue
-        fitting = sorted(topic for topic, what in kinds.items() if what == kind)
+        fitting = sorted(topic for topic, what in kinds.items() if what == kind and topic != besides)
         if len(fitting) != 1:
             what = f"more than one: {', '.join(fitting)}" if fitting else "none"
             raise DataError(f"{bag.path}: which topic has the {kind} images? It holds {what}; name one")

@@ -39,6 +39,8 @@ LAYER_OF = {
     "cli": TOOLS,
     "demo": TOOLS,
     "benchmark": TOOLS,
+    "replay": TOOLS,
+    "replay_report": TOOLS,
 }
 
 

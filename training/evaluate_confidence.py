@@ -88,14 +88,20 @@ def main(
 def _run(
     data: str, limit: int, profiles: list[str], scales: list[int], checkpoint: Path | None
 ) -> dict[str, Calibration]:
+    import torch
     from rich.progress import track
 
     from depth_sr_ros.degradation import crop_to_multiple, degrade
-    from depth_sr_ros.engine import DepthSuperResolver
+    from depth_sr_ros.errors import ConfigError
+    from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
     from training.data.root import data_root
     from training.eval_frames import load_frames
 
-    resolver = DepthSuperResolver(checkpoint, device="cpu")
+    model, header = load_checkpoint(checkpoint or shipped_checkpoint("edge"))
+    if not header.model.confidence:
+        raise ConfigError(
+            "these weights have no confidence; train them with the configuration edge_confidence"
+        )
     frames = load_frames(data, data_root(), limit, seed=0)
     found: dict[str, tuple[list[Any], list[Any]]] = {}
     for number, frame in enumerate(track(frames, "frames")):
@@ -105,7 +111,9 @@ def _run(
         for profile in profiles:
             for scale in scales:
                 lr = degrade(truth, scale, profile, np.random.default_rng(number), rgb)
-                depth, confidence = resolver.with_confidence(rgb, lr)
+                picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
+                answer = model.upsample_with_confidence(picture, torch.from_numpy(lr)[None, None])
+                depth, confidence = (each[0, 0].numpy() for each in answer)
                 kept = found.setdefault(f"{profile} x{scale}", ([], []))
                 kept[0].append(confidence[known])
                 kept[1].append(np.abs(depth - truth)[known] / truth[known])

@@ -54,29 +54,29 @@ def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:
     from rich.progress import track
 
     from depth_sr_ros.degradation import crop_to_multiple, degrade
-    from depth_sr_ros.engine import DepthSuperResolver
     from depth_sr_ros.errors import ConfigError
     from training.data.root import data_root
     from training.data.validation import CASES
     from training.eval_frames import load_frames
+    from training.evaluate import load_ours
 
     if side % 16 or not 0 <= 2 * margin < side:
         raise ConfigError(
             f"side is {side} and margin {margin}: give a multiple of 16 and less than half of it"
         )
-    resolver = DepthSuperResolver(checkpoint, device="cpu")
+    resolver = load_ours(None if checkpoint is None else str(checkpoint), "cpu", "float32")[0]
     logs: dict[str, list[float]] = {}
     for number, frame in enumerate(track(load_frames("rendered-val", data_root(), limit, seed=0), "frames")):
         rgb, truth = crop_to_multiple(frame.rgb), crop_to_multiple(frame.depth)
         for profile, scale in CASES:
             lr = degrade(truth, scale, profile, np.random.default_rng(number))
-            whole = resolver(rgb, lr)
+            whole = resolver(lr, rgb, None)
             squares = np.zeros(2)
             for rows, columns in crops(truth.shape[0], truth.shape[1], side):
                 small = tuple(slice(s.start // scale, s.stop // scale) for s in (rows, columns))
                 if not np.isfinite(lr[small]).any():
                     continue
-                answer = resolver(np.ascontiguousarray(rgb[rows, columns]), np.ascontiguousarray(lr[small]))
+                answer = resolver(np.ascontiguousarray(lr[small]), rgb[rows, columns], None)
                 inner = (slice(margin, side - margin),) * 2
                 exact = truth[rows, columns][inner]
                 for i, found in enumerate((whole[rows, columns], answer)):

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `depth-sr evaluate` leaves: a verdict, a table, JSON and CSV for machines, HTML for people."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from depth_sr_ros.baselines import run_baseline
+from depth_sr_ros.colorize import colorize
+from depth_sr_ros.errors import DataError
+from depth_sr_ros.metrics import mean_metrics
+from depth_sr_ros.replay import OURS, RANGE_BINS_M, Frame, Replay
+from depth_sr_ros.stats import p50_p95
+
+TEMPLATE = "replay.html.j2"
+SHOWN_METRICS = {"rmse": "RMSE", "mae": "MAE", "edge_rmse": "edge RMSE", "flat_rmse": "flat RMSE"}  # in mm
+MIN_BIN_PIXELS = 1000
+JPEG_QUALITY = 88
+
+Picture = npt.NDArray[np.uint8]
+
+
+def summary(replay: Replay) -> dict[str, Any]:
+    """Everything but the single frames, ready for JSON."""
+    records = replay.records
+    network = p50_p95([record.network_ms for record in records])
+    methods = {
+        name: mean_metrics([record.metrics[name] for record in records])
+        for name in (records[0].metrics or ())
+    }
+    flickers = [record.flicker for record in records if record.flicker]
+    out: dict[str, Any] = {
+        "bag": str(replay.settings.bag),
+        "topics": asdict(replay.topics) | {"reference": replay.settings.reference_topic},
+        "simulate": replay.settings.simulate,
+        "scale": replay.settings.scale if replay.settings.simulate else None,
+        "engine": replay.engine,
+        "frames": len(records),
+        "problems": dict(replay.problems),
+        "sizes": {f"{w}x{h} and {lw}x{lh}": n for (w, h, lw, lh), n in replay.sizes.items()},
+        "network_p50_ms": network[0],
+        "network_p95_ms": network[1],
+        "rate_hz": 1e3 / network[0] if network[0] else None,
+        "valid_in": float(np.mean([record.valid_in for record in records])),
+        "valid_out": float(np.mean([record.valid_out for record in records])),
+        "lr_error": _median([record.lr_error for record in records]),
+        "offset_p50_ms": float(np.median([record.offset_ms for record in records])),
+        "methods": methods,
+        "flicker": {name: float(np.mean([f[name] for f in flickers])) for name in flickers[0]}
+        if flickers
+        else {},
+        "range": {name: _range_rmse(sums) for name, sums in replay.range_errors.items()},
+    }
+    return out | {"verdict": verdict(out)}
+
+
+def verdict(found: dict[str, Any]) -> list[str]:
+    """In words, what the figures mean; the first sentence is the answer."""
+    out = []
+    methods = found["methods"]
+    if methods:
+        rivals = {name: m["rmse"] for name, m in methods.items() if name != OURS}
+        ours = methods[OURS]["rmse"]
+        if rivals:
+            best = min(rivals, key=lambda name: rivals[name])
+            share = ours / rivals[best]
+            out.append(
+                f"RMSE is {1e3 * ours:.0f} mm, {share:.2f} of the best filter's ({best}, "
+                f"{1e3 * rivals[best]:.0f} mm): "
+                + ("the network helps here." if share < 0.97 else "the network does not help here.")
+            )
+        else:
+            out.append(f"RMSE is {1e3 * ours:.0f} mm.")
+    else:
+        out.append("Nothing to score against: name a reference topic, or simulate a sensor by a profile.")
+    out.append(
+        f"The network takes {found['network_p50_ms']:.0f} ms a frame here ({found['rate_hz']:.0f} Hz); "
+        f"{100 * found['valid_in']:.0f} % of the depth pixels were measured."
+    )
+    flicker = found["flicker"]
+    if "bicubic" in flicker and flicker["bicubic"] > 0:
+        ratio = flicker[OURS] / flicker["bicubic"]
+        out.append(
+            f"Where nothing moves the depth flickers {ratio:.2f} times as much as without the network."
+        )
+    if found["problems"]:
+        count = sum(found["problems"].values())
+        out.append(
+            f"{count} frame{'s' if count > 1 else ''} could not be used: {next(iter(found['problems']))}."
+        )
+    return out
+
+
+def table(found: dict[str, Any]) -> Table:
+    """The methods side by side, errors in millimetres."""
+    out = Table(title=f"{found['frames']} frames, errors in mm", title_justify="left")
+    out.add_column("method", no_wrap=True)
+    for heading in (*SHOWN_METRICS.values(), "within 5 %"):
+        out.add_column(heading, justify="right")
+    for name, metrics in found["methods"].items():
+        cells = [f"{1e3 * metrics[key]:.1f}" for key in SHOWN_METRICS]
+        out.add_row(
+            name, *cells, f"{100 * metrics['delta_105']:.1f} %", style="bold" if name == OURS else None
+        )
+    return out
+
+
+def write(replay: Replay, samples: Sequence[tuple[str, Frame, Any]], folder: Path) -> dict[str, Any]:
+    """Write report.html, report.json and frames.csv into `folder`; returns the summary.
+
+    Raises DataError where they cannot be written.
+    """
+    found = summary(replay)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(_plain(found), indent=1) + "\n")
+        _write_csv(replay, folder / "frames.csv")
+        (folder / "report.html").write_text(_html(replay, found, samples))
+    except OSError as error:
+        raise DataError(f"{folder}: the report cannot be written: {error.strerror}") from error
+    return found
+
+
+def _write_csv(replay: Replay, path: Path) -> None:
+    with path.open("w", newline="") as file:
+        names = list(replay.records[0].metrics)
+        keys = list(replay.records[0].metrics[names[0]]) if names else []
+        columns = ["stamp_ns", "offset_ms", "network_ms", "valid_in", "valid_out", "lr_error", "flicker"]
+        writer = csv.writer(file)
+        writer.writerow([*columns, *(f"{name}_{key}" for name in names for key in keys)])
+        for record in replay.records:
+            row: list[Any] = [getattr(record, column) for column in columns[:-1]]
+            row.append(record.flicker[OURS] if record.flicker else "")
+            writer.writerow([*row, *(record.metrics[name][key] for name in names for key in keys)])
+
+
+def _html(replay: Replay, found: dict[str, Any], samples: Sequence[tuple[str, Frame, Any]]) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    source = (resources.files("depth_sr_ros") / "templates" / TEMPLATE).read_text()
+    methods = [
+        {
+            "name": name,
+            "ours": name == OURS,
+            "cells": [f"{1e3 * m[key]:.1f}" for key in SHOWN_METRICS] + [f"{100 * m['delta_105']:.1f} %"],
+        }
+        for name, m in found["methods"].items()
+    ]
+    return environment.from_string(source).render(
+        found=found,
+        headings=[*SHOWN_METRICS.values(), "within 5 %"],
+        methods=methods,
+        charts=[{"title": title, "svg": svg} for title, svg in _charts(replay, found)],
+        samples=[_sample(name, *rest) for name, *rest in samples],
+    )
+
+
+def _sample(name: str, frame: Frame, answer: Any) -> dict[str, Any]:
+    truth = frame.truth if frame.truth is not None else answer
+    low, high = (
+        (float(v) for v in np.nanpercentile(truth, (1, 99))) if np.isfinite(truth).any() else (0.0, 1.0)
+    )
+    size = frame.rgb.shape[1::-1]
+    before = cv2.resize(colorize(frame.depth, low, high), size, interpolation=cv2.INTER_NEAREST)
+    pictures = {"RGB": frame.rgb, "truth": None if frame.truth is None else colorize(frame.truth, low, high)}
+    pictures["bicubic"] = colorize(run_baseline("bicubic", frame.depth, frame.rgb), low, high)
+    return {
+        "name": name,
+        "stamp": f"{frame.stamp_ns / 1e9:.3f}",
+        "range": f"{low:.2f} to {high:.2f} m",
+        "width": size[0],
+        "before": _data_url(before.astype(np.uint8)),
+        "after": _data_url(colorize(answer, low, high)),
+        "others": [(title, _data_url(p)) for title, p in pictures.items() if p is not None],
+    }
+
+
+def _data_url(picture: Picture) -> str:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    ok, stream = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert ok
+    return "data:image/jpeg;base64," + base64.b64encode(stream.tobytes()).decode()
+
+
+def _charts(replay: Replay, found: dict[str, Any]) -> list[tuple[str, str]]:
+    records = replay.records
+    seconds = (np.array([record.stamp_ns for record in records]) - records[0].stamp_ns) / 1e9
+    out = []
+    if found["range"]:
+        centres = [(a + b) / 2 for a, b in zip(RANGE_BINS_M, RANGE_BINS_M[1:], strict=False)]
+        figure, axis = _axes("distance, m", "RMSE, mm")
+        for name, values in found["range"].items():
+            known = [(c, 1e3 * v) for c, v in zip(centres, values, strict=True) if v is not None]
+            if known:
+                axis.plot(
+                    *zip(*known, strict=True), marker="o", label=name, linewidth=3 if name == OURS else 1.2
+                )
+        axis.set_xscale("log")
+        axis.legend()
+        out.append(("Error against distance", _svg(figure)))
+        figure, axis = _axes("time, s", "RMSE, mm")
+        for name in records[0].metrics:
+            values = [1e3 * record.metrics[name]["rmse"] for record in records]
+            axis.plot(seconds, values, label=name, linewidth=2 if name == OURS else 1)
+        axis.legend()
+        out.append(("Error over time", _svg(figure)))
+    figure, axis = _axes("network, ms", "frames")
+    axis.hist([record.network_ms for record in records], bins=30)
+    out.append(("Time of a frame", _svg(figure)))
+    figure, axis = _axes("time, s", "depth stamp - RGB stamp, ms")
+    axis.plot(seconds, [record.offset_ms for record in records], ".", markersize=3)
+    out.append(("Offset of the pairs", _svg(figure)))
+    return out
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    axis = figure.subplots()
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+    return figure, axis
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    # Without its date the same recording gives the same file.
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _range_rmse(sums: npt.NDArray[np.float64]) -> list[float | None]:
+    """RMSE of each bin, m; None where there are too few pixels to say anything."""
+    return [
+        float(np.sqrt(total / count)) if count >= MIN_BIN_PIXELS else None
+        for total, count in zip(*sums, strict=True)
+    ]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.median(known)) if known else None
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`depth-sr evaluate` on the shipped recording: scores, report files, thresholds, clear errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from depth_sr_ros.cli import main
+from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.replay import ReplaySettings
+
+
+def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> int:
+    line = [
+        "depth-sr",
+        "evaluate",
+        str(SHIPPED_SEQUENCE),
+        "--out",
+        str(out),
+        "--limit",
+        "3",
+        "--threads",
+        "1",
+    ]
+    monkeypatch.setattr("sys.argv", [*line, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_a_recording_is_scored_against_its_reference_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = ("--depth", DEPTH_TOPIC, "--reference", TRUTH_TOPIC)
+    assert run(monkeypatch, tmp_path, *topics, "--max-rmse", "1.0") == 0
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["frames"] == 3 and not found["problems"]
+    rmse = {name: metrics["rmse"] for name, metrics in found["methods"].items()}
+    assert 0 < rmse["ours"] < min(rmse["bicubic"], rmse["guided"], rmse["fgs"])
+    assert "the network helps here" in found["verdict"][0]
+    html = (tmp_path / "report.html").read_text()
+    assert found["verdict"][0] in html.replace("&#39;", "'") and html.count("data:image/jpeg;base64,") >= 12
+    assert 'src="http' not in html and "<link" not in html, "it needs no network"
+    with (tmp_path / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 and float(rows[1]["ours_rmse"]) > 0 and float(rows[1]["flicker"]) >= 0
+
+
+def test_a_missed_threshold_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = ("--depth", TRUTH_TOPIC, "--simulate", "tof", "--no-baselines", "--max-rmse", "0.000001")
+    assert run(monkeypatch, tmp_path, *simulated) == 1
+
+
+def test_without_a_truth_there_are_no_scores_and_bad_options_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, tmp_path, "--depth", DEPTH_TOPIC, "--no-baselines") == 0
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["methods"] == {} and "Nothing to score against" in found["verdict"][0]
+    assert run(monkeypatch, tmp_path, "--depth", "/odd") == 2
+    with pytest.raises(ConfigError, match="scale is 3"):
+        ReplaySettings(SHIPPED_SEQUENCE, simulate="tof", scale=3)
