@@ -10,6 +10,14 @@ import numpy.typing as npt
 from depth_sr_ros.metrics import valid_mask
 
 
+def depth_range(depth: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Depths, metres, from which and to which several images beside `depth` are coloured alike."""
+    if not np.isfinite(depth).any():
+        return 0.0, 1.0
+    low, high = np.nanpercentile(depth, (1, 99))
+    return float(low), float(high)
+
+
 def colorize(
     depth: npt.NDArray[np.floating], lo: float | None = None, hi: float | None = None
 ) -> npt.NDArray[np.uint8]:

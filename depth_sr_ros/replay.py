@@ -113,31 +113,23 @@ class Replay:
     sizes: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
     range_errors: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
-    @property
-    def has_truth(self) -> bool:
-        """Whether there is something to score against."""
-        return self.settings.simulate is not None or self.settings.reference_topic is not None
-
 
 class Samples:
-    """Frames kept for the pictures: the worst, the median and the best, and the first without a truth.
+    """Frames kept for the pictures: the worst, one in between and the best; the first without a truth.
 
     As few as possible are kept while the recording goes by: memory does not grow with it.
     """
 
-    def __init__(self, each: int = 60) -> None:
-        self._each = each
+    def __init__(self) -> None:
         self.kept: list[tuple[float, Frame, Depth]] = []
-        self._count = 0
 
     def add(self, score: float, frame: Frame, answer: Depth) -> None:
         """Offer a frame and its answer; `score` is its RMSE, or NaN."""
-        self._count += 1
         if not np.isfinite(score):
             if not self.kept:
                 self.kept.append((score, frame, answer))
             return
-        # The best, the worst, and some in between from which the median is taken.
+        # The best, the worst, and some in between, far from each other.
         self.kept.append((score, frame, answer))
         self.kept.sort(key=lambda item: item[0])
         if len(self.kept) > 5:
@@ -149,7 +141,7 @@ class Samples:
         """(name, frame, answer) of what is shown."""
         if len(self.kept) < 3:
             return [(f"frame {i + 1}", frame, answer) for i, (_, frame, answer) in enumerate(self.kept)]
-        picks = {"worst": -1, "median": len(self.kept) // 2, "best": 0}
+        picks = {"worst": -1, "in between": len(self.kept) // 2, "best": 0}
         return [(name, self.kept[i][1], self.kept[i][2]) for name, i in picks.items()]
 
 
@@ -169,11 +161,11 @@ def replay(
         out = Replay(settings, topics, resolver.description)
         before: tuple[Frame, dict[str, Depth]] | None = None
         try:
-            for pair, reference in _pairs(bag, settings, topics):
+            for pair, partner in _pairs(bag, settings, topics):
                 if settings.limit is not None and len(out.records) >= settings.limit:
                     break
                 try:
-                    frame = _frame(bag, pair, reference, settings, len(out.records))
+                    frame = _frame(bag, pair, partner, settings, len(out.records))
                     before = _evaluate(out, frame, resolver, samples, before)
                 except (FrameError, DataError) as error:
                     out.problems[str(error)] += 1
@@ -195,8 +187,8 @@ def replay(
 
 def _pairs(
     bag: BagReader, settings: ReplaySettings, topics: RgbdTopics
-) -> Iterator[tuple[BagPair, Depth | None]]:
-    """Pairs, with the reference of the same RGB stamp where there is a topic of it."""
+) -> Iterator[tuple[BagPair, BagPair | None]]:
+    """Pairs, with that of the reference and the same RGB frame where there is a topic of it."""
     if settings.reference_topic is None:
         yield from ((pair, None) for pair in read_pairs(bag, topics))
         return
@@ -209,11 +201,11 @@ def _pairs(
             while partner is not None and partner.stamp_ns < pair.stamp_ns:
                 partner = next(references, None)
             belongs = partner is not None and partner.stamp_ns == pair.stamp_ns
-            yield pair, decode_depth(other, partner.depth) if belongs and partner is not None else None
+            yield pair, partner if belongs else None
 
 
 def _frame(
-    bag: BagReader, pair: BagPair, reference: Depth | None, settings: ReplaySettings, number: int
+    bag: BagReader, pair: BagPair, partner: BagPair | None, settings: ReplaySettings, number: int
 ) -> Frame:
     rgb, depth = decode_rgb(bag, pair.rgb), decode_depth(bag, pair.depth)
     offset = (stamp_ns(bag.deserialize(pair.depth)) - pair.stamp_ns) / 1e6
@@ -225,12 +217,13 @@ def _frame(
         rng = np.random.default_rng((settings.seed, number))
         low = degrade(depth, settings.scale, settings.simulate, rng, rgb)
         return Frame(pair.stamp_ns, offset, rgb, low, depth)
-    if settings.reference_topic is not None:
-        if reference is None:
-            raise FrameError(f"no frame of {settings.reference_topic} belongs to an RGB image")
-        size = rgb.shape[1::-1]
-        reference = cv2.resize(reference, size, interpolation=cv2.INTER_NEAREST).astype(np.float32)
-    return Frame(pair.stamp_ns, offset, rgb, depth, reference)
+    if settings.reference_topic is None:
+        return Frame(pair.stamp_ns, offset, rgb, depth, None)
+    if partner is None:
+        raise FrameError(f"no frame of {settings.reference_topic} belongs to an RGB image")
+    reference = decode_depth(bag, partner.depth)
+    truth = cv2.resize(reference, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.float32)
+    return Frame(pair.stamp_ns, offset, rgb, depth, truth)
 
 
 def _evaluate(

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from depth_sr_ros.baselines import run_baseline
-from depth_sr_ros.colorize import colorize
+from depth_sr_ros.colorize import colorize, depth_range
 from depth_sr_ros.errors import DataError
 from depth_sr_ros.metrics import mean_metrics
 from depth_sr_ros.replay import OURS, RANGE_BINS_M, Frame, Replay
@@ -30,6 +30,7 @@ from depth_sr_ros.stats import p50_p95
 
 TEMPLATE = "replay.html.j2"
 SHOWN_METRICS = {"rmse": "RMSE", "mae": "MAE", "edge_rmse": "edge RMSE", "flat_rmse": "flat RMSE"}  # in mm
+HEADINGS = [*SHOWN_METRICS.values(), "within 5 %"]
 MIN_BIN_PIXELS = 1000
 JPEG_QUALITY = 88
 
@@ -111,14 +112,16 @@ def table(found: dict[str, Any]) -> Table:
     """The methods side by side, errors in millimetres."""
     out = Table(title=f"{found['frames']} frames, errors in mm", title_justify="left")
     out.add_column("method", no_wrap=True)
-    for heading in (*SHOWN_METRICS.values(), "within 5 %"):
+    for heading in HEADINGS:
         out.add_column(heading, justify="right")
     for name, metrics in found["methods"].items():
-        cells = [f"{1e3 * metrics[key]:.1f}" for key in SHOWN_METRICS]
-        out.add_row(
-            name, *cells, f"{100 * metrics['delta_105']:.1f} %", style="bold" if name == OURS else None
-        )
+        out.add_row(name, *_cells(metrics), style="bold" if name == OURS else None)
     return out
+
+
+def _cells(metrics: dict[str, float]) -> list[str]:
+    """A method's figures under HEADINGS."""
+    return [*(f"{1e3 * metrics[key]:.1f}" for key in SHOWN_METRICS), f"{100 * metrics['delta_105']:.1f} %"]
 
 
 def write(replay: Replay, samples: Sequence[tuple[str, Frame, Any]], folder: Path) -> dict[str, Any]:
@@ -154,16 +157,12 @@ def _html(replay: Replay, found: dict[str, Any], samples: Sequence[tuple[str, Fr
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     source = (resources.files("depth_sr_ros") / "templates" / TEMPLATE).read_text()
     methods = [
-        {
-            "name": name,
-            "ours": name == OURS,
-            "cells": [f"{1e3 * m[key]:.1f}" for key in SHOWN_METRICS] + [f"{100 * m['delta_105']:.1f} %"],
-        }
-        for name, m in found["methods"].items()
+        {"name": name, "ours": name == OURS, "cells": _cells(metrics)}
+        for name, metrics in found["methods"].items()
     ]
     return environment.from_string(source).render(
         found=found,
-        headings=[*SHOWN_METRICS.values(), "within 5 %"],
+        headings=HEADINGS,
         methods=methods,
         charts=[{"title": title, "svg": svg} for title, svg in _charts(replay, found)],
         samples=[_sample(name, *rest) for name, *rest in samples],
@@ -172,9 +171,7 @@ def _html(replay: Replay, found: dict[str, Any], samples: Sequence[tuple[str, Fr
 
 def _sample(name: str, frame: Frame, answer: Any) -> dict[str, Any]:
     truth = frame.truth if frame.truth is not None else answer
-    low, high = (
-        (float(v) for v in np.nanpercentile(truth, (1, 99))) if np.isfinite(truth).any() else (0.0, 1.0)
-    )
+    low, high = depth_range(truth)
     size = frame.rgb.shape[1::-1]
     before = cv2.resize(colorize(frame.depth, low, high), size, interpolation=cv2.INTER_NEAREST)
     pictures = {"RGB": frame.rgb, "truth": None if frame.truth is None else colorize(frame.truth, low, high)}

@@ -126,7 +126,9 @@ def test_training_the_head_alone_leaves_all_else_as_it_is(
             f"model.channels={list(SMALL.channels)}",
         ],
     )
+    threads = torch.get_num_threads()
     trained, header = load_checkpoint(run_training(config, tmp_path / "run", init_from=start))
+    assert torch.get_num_threads() == threads and torch.tensor(1e-40) * 1.0 > 0, "the process is as before"
     assert header.model.confidence and header.training["optim"]["parts"] == "confidence"
     fresh = DepthSRNet(SMALL).state_dict()
     kept = load_checkpoint(start)[0].state_dict()

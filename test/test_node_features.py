@@ -77,6 +77,19 @@ def slope() -> np.ndarray:
     return out
 
 
+def answers_to(rig: Rig, frame: Frame, topics: dict[str, Any]) -> dict[str, list[Any]]:
+    """Send the frame, and wait until each of `topics` has brought what belongs to it."""
+    rig.camera.send(frame)
+    found: dict[str, list[Any]] = {}
+
+    def arrived() -> bool:
+        found.update({name: stamped(topic.messages, frame.stamp_ns) for name, topic in topics.items()})
+        return all(found.values())
+
+    rig.listener.spin_until(arrived, process=rig.node)
+    return found
+
+
 def test_while_nobody_listens_nothing_is_subscribed_and_that_is_ok(rig: Rig) -> None:
     wait_until_idle(rig)
     assert rig.listener.level == DiagnosticStatus.OK
@@ -118,14 +131,7 @@ def test_colour_and_points_show_the_published_depth_and_timing_its_stages(rig: R
     }
     send_until(rig, lambda: all(topic.messages for topic in topics.values()))
     frame = Frame(rgb_pixels(), slope(), next_stamp())
-    rig.camera.send(frame)
-    found: dict[str, list[Any]] = {}
-
-    def arrived() -> bool:
-        found.update({name: stamped(topic.messages, frame.stamp_ns) for name, topic in topics.items()})
-        return all(found.values())
-
-    rig.listener.spin_until(arrived, process=rig.node)
+    found = answers_to(rig, frame, topics)
     assert all(messages[0].header == header(frame.stamp_ns, FRAME_ID) for messages in found.values())
     metres = np.frombuffer(found["depth"][0].data, np.float32).reshape(HEIGHT, WIDTH)
     color = found["color"][0]
@@ -161,14 +167,7 @@ def test_confidence_goes_to_who_listens_or_the_log_says_that_there_is_none(
             return
         send_until(rig, lambda: all(topic.messages for topic in topics.values()))
         frame = Frame(rgb_pixels(), slope(), next_stamp())
-        rig.camera.send(frame)
-        found: dict[str, list[Any]] = {}
-
-        def arrived() -> bool:
-            found.update({name: stamped(topic.messages, frame.stamp_ns) for name, topic in topics.items()})
-            return all(found.values())
-
-        rig.listener.spin_until(arrived, process=rig.node)
+        found = answers_to(rig, frame, topics)
         depth, confidence = (found[name][0] for name in topics)
         assert confidence.encoding == "32FC1" and confidence.header == depth.header
         values, metres = (

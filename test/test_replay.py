@@ -7,12 +7,16 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from test_bag_pairs import DEPTH, PERIOD, RGB, depth_mm, image, picture
 
+from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.bag import BagWriter
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.replay import ReplaySettings
+from depth_sr_ros.replay import ReplaySettings, Samples, replay
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> int:
@@ -65,3 +69,23 @@ def test_without_a_truth_there_are_no_scores_and_bad_options_are_named(
     assert run(monkeypatch, tmp_path, "--depth", "/odd") == 2
     with pytest.raises(ConfigError, match="scale is 3"):
         ReplaySettings(SHIPPED_SEQUENCE, simulate="tof", scale=3)
+
+
+def test_a_reference_frame_that_cannot_be_read_is_counted_and_the_others_are_scored(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for index in range(4):
+            stamp = (index + 1) * PERIOD
+            encoding = "mono8" if index == 2 else "16UC1"
+            reference = depth_mm(index).astype(np.uint8 if index == 2 else np.uint16)
+            frames = {
+                RGB: image(bag, stamp, picture(index), "rgb8"),
+                DEPTH: image(bag, stamp, depth_mm(index)[::4, ::4], "16UC1"),
+                "/reference": image(bag, stamp, reference, encoding),
+            }
+            for topic, message in frames.items():
+                bag.write(topic, "sensor_msgs/msg/Image", stamp, message)
+    settings = ReplaySettings(tmp_path / "bag", reference_topic="/reference", baselines=False)
+    found = replay(settings, DepthSuperResolver(device="cpu"), Samples())
+    assert len(found.records) == 3 and all(record.metrics["ours"]["rmse"] < 0.2 for record in found.records)
+    ((text, count),) = found.problems.items()
+    assert count == 1 and "the depth encoding is 'mono8'" in text

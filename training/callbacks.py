@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from depth_sr_ros.colorize import colorize
+from depth_sr_ros.colorize import colorize, depth_range
 from depth_sr_ros.errors import TrainingError
 from training.data.validation import ValidationItem
 
@@ -83,7 +83,7 @@ class ValidationPictures(pl.Callback):
 def side_by_side(item: ValidationItem, answer: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """RGB, LR depth, `answer` (HxW metres) and truth in one row, depths coloured alike: HxWx3 uint8."""
     height, width = item.truth.shape
-    low, high = np.nanpercentile(item.truth, (1, 99)) if np.isfinite(item.truth).any() else (0.0, 1.0)
+    low, high = depth_range(item.truth)
     lr = colorize(item.depth_lr, low, high)
     lr = cv2.resize(lr, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
     return np.hstack([item.rgb, lr, colorize(answer, low, high), colorize(item.truth, low, high)])

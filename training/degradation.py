@@ -20,7 +20,7 @@ from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.normalization import fill_holes, valid_mask
 from depth_sr_ros.sensor_profiles import SENSORS
-from training.draws import normal, uniform
+from training.draws import log_uniform, normal, uniform
 
 METHODS = ("area", "nearest", "bicubic")
 
@@ -112,8 +112,7 @@ class RandomDegradation:
     def _sense(self, lr: Tensor, generator: Generator) -> Tensor:
         """Noise, outliers, quantisation: the order of the protocol."""
         c, rows = self.config, (lr.shape[0], 1, 1, 1)
-        low, high = (torch.tensor(v).log() for v in c.noise_strength)
-        strength = torch.exp(low + (high - low) * uniform(rows, lr, generator))
+        strength = log_uniform(c.noise_strength, rows, lr, generator)
         blotchy = uniform(rows, lr, generator) < c.correlated_share
         noise = torch.where(blotchy, _blotches(lr, generator), normal(lr.shape, lr, generator))
         lr = lr + strength * noise_sigma(lr) * noise

@@ -15,3 +15,11 @@ def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Genera
 def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
     """Numbers of zero mean and unit variance on the device of `like`."""
     return torch.randn(shape, generator=generator, device=like.device)
+
+
+def log_uniform(
+    span: tuple[float, float], shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator
+) -> Tensor:
+    """Numbers whose logarithm is uniform between those of `span` on the device of `like`."""
+    low, high = (torch.tensor(value).log() for value in span)
+    return torch.exp(low + (high - low) * uniform(shape, like, generator))

@@ -166,12 +166,12 @@ def evaluate(
     for index, whole in enumerate(frames):
         rgb, depth = crop_to_multiple(whole.rgb), crop_to_multiple(whole.depth)
         frame, edges = EvalFrame(whole.name, whole.group, rgb, depth), near_edge_mask(depth)
+        made = [guides_of(frames, index, guides, seed) if guides else {} for seed in range(seeds)]
         for scale in scales:
             for profile in profiles:
                 progress.update(task, description=f"{frame.name} x{scale} {profile}")
                 for seed in range(seeds if profile in SEEDED else 1):
-                    made = guides_of(frames, index, guides, seed) if guides else {}
-                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours, made):
+                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours, made[seed]):
                         scores.append(Score(frame.group, frame.name, scale, profile, seed, method, metrics))
                     progress.advance(task)
     return scores

@@ -14,9 +14,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from depth_sr_ros.metrics import BORDER_PX
+from depth_sr_ros.models.confidence import TOLERANCE
+
 DECILES = 10
-TOLERANCE = 0.05  # of the depth: what the confidence is the chance of
-BORDER_PX = 6  # as in the protocol
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

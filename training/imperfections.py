@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from training.data.procedural_sensor import compress
-from training.draws import normal, uniform
+from training.draws import log_uniform, normal, uniform
 from training.filters import gaussian_blur
 
 BLUR_PX = 1.3  # largest standard deviation
@@ -38,8 +38,7 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     crisp = torch.where(chosen(0.3), SHARPEN * uniform(rows, rgb, generator), 0.0)
     rgb = gaussian_blur(rgb, soft)
     rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
-    low, high = (torch.tensor(v).log() for v in COMPRESSION)
-    step = torch.exp(low + (high - low) * uniform(rows, rgb, generator))
+    step = log_uniform(COMPRESSION, rows, rgb, generator)
     rgb = compress(rgb, torch.where(chosen(0.4), step, 0.0)).clamp(0, 1)
     shift = (
         (SHIFT_PX * normal((len(rgb), 2, 1, 1), rgb, generator)).round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
@@ -63,8 +62,7 @@ def _shifted(depth: Tensor, shift: Tensor) -> Tensor:
 def _stepped(depth: Tensor, generator: Generator) -> Tensor:
     """In whole steps of disparity, as the truth of stereo sets and of structured light is."""
     rows = (len(depth), 1, 1, 1)
-    low, high = (torch.tensor(v).log() for v in DISPARITY_STEPS)
-    steps = torch.exp(low + (high - low) * uniform(rows, depth, generator))
+    steps = log_uniform(DISPARITY_STEPS, rows, depth, generator)
     valid = torch.isfinite(depth)
     nearest = torch.where(valid, depth, torch.inf).amin((1, 2, 3), keepdim=True)
     scale = torch.where(torch.isfinite(nearest), nearest, 1.0) * steps

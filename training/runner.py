@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +66,33 @@ def run_training(
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
     if config.run.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
-    pl.seed_everything(config.run.seed, workers=True, verbose=False)
-    torch.set_num_threads(config.run.threads)
-    # Adam's second moments decay into numbers with which a CPU computes a hundred times slower.
-    torch.set_flush_denormal(True)
     if init_from is not None:
         config = dataclasses.replace(config, init_from=str(init_from))
-    # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
-    net = _initial_network(config, None if resume else config.init_from)
-    net.guide = _guide(config)
-    module = DepthSRModule(config, net)
-    git = _git_state()  # of the code that trains: the checkout may have moved on when the run ends
-    _write_config(config, folder, git)
-    trainer = _trainer(config, folder, stop_after)
-    trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
-    return _export(config, folder, module, trainer, git)
+    with _process_settings(config.run.threads):
+        pl.seed_everything(config.run.seed, workers=True, verbose=False)
+        # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
+        net = _initial_network(config, None if resume else config.init_from)
+        net.guide = _guide(config)
+        module = DepthSRModule(config, net)
+        git = _git_state()  # of the code that trains: the checkout may have moved on when the run ends
+        _write_config(config, folder, git)
+        trainer = _trainer(config, folder, stop_after)
+        trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
+        return _export(config, folder, module, trainer, git)
+
+
+@contextlib.contextmanager
+def _process_settings(threads: int) -> Iterator[None]:
+    """torch's settings of the whole process for the time of a run; as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    # Adam's second moments decay into numbers with which a CPU computes a hundred times slower.
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:

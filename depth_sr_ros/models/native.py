@@ -219,6 +219,7 @@ class NativeNetwork:
         lr_size = (seen.mask.shape[2], seen.mask.shape[3])
         if lr_size != self._lr_size:
             self._lr_size = lr_size
+            self._memory.pop("residuals", None)
             self._nearest = [_nearest(outer, inner) for outer, inner in zip(size, lr_size, strict=True)]
         self._library.dsr_lr_cells(
             *(plane.data_ptr() for plane in planes),
@@ -359,9 +360,7 @@ class NativeNetwork:
         """Corrects `depth` where it lies."""
         height, width, channels = features.shape
         lr_height, lr_width = seen.mask.shape[2:]
-        memory = self._map(
-            f"residuals {lr_height} {lr_width}", 1, 1, 2 * lr_height * lr_width + height * width
-        )
+        memory = self._map("residuals", 1, 1, 2 * lr_height * lr_width + height * width)
         filled, mask = seen.filled.contiguous(), seen.mask.contiguous()
         self._library.dsr_back_project(
             weights.array,
