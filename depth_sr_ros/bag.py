@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
@@ -16,6 +17,9 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from depth_sr_ros.errors import DataError
+
+if TYPE_CHECKING:
+    from depth_sr_ros.mcap_recovery import RecoveredReader
 
 # Metadata of version 8 is read by every distribution since Iron; Jazzy and later write version 9.
 METADATA_VERSION: Final = 8
@@ -52,14 +56,7 @@ class BagReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            # A bag without type definitions (sqlite3 before Jazzy) is read with the standard ones.
-            self._reader = AnyReader([self.path], default_typestore=ros2_types())
-            self._reader.open()
-        except (AnyReaderError, ReaderError, OSError) as error:
-            raise DataError(
-                f"{self.path} is not a readable rosbag2 recording: give its folder or .mcap file ({error})"
-            ) from error
+        self._reader = self._open()
 
     def __enter__(self) -> BagReader:
         return self
@@ -68,6 +65,22 @@ class BagReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reader.close()
+
+    def _open(self) -> AnyReader | RecoveredReader:
+        try:
+            # A bag without type definitions (sqlite3 before Jazzy) is read with the standard ones.
+            reader = AnyReader([self.path], default_typestore=ros2_types())
+            reader.open()
+        except (AnyReaderError, ReaderError, OSError) as error:
+            files = sorted(self.path.glob("*.mcap")) if self.path.is_dir() else [self.path]
+            # What was never closed, for want of power, has no index; its messages are there all the same.
+            if files and all(file.suffix == ".mcap" and file.is_file() for file in files):
+                with suppress(ReaderError, OSError):
+                    return _recovered(files)
+            raise DataError(
+                f"{self.path} is not a readable rosbag2 recording: give its folder or .mcap file ({error})"
+            ) from error
+        return reader
 
     @property
     def topics(self) -> dict[str, str]:
@@ -96,14 +109,14 @@ class BagReader:
             raise DataError(
                 f"{self.path} holds no topic {', '.join(missing)}: it holds {', '.join(sorted(self.topics))}"
             )
-        wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        wanted: list[Any] = [c for c in self._reader.connections if topics is None or c.topic in topics]
         if not wanted:
             return
         try:
             for connection, time_ns, raw in self._reader.messages(wanted):
                 yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(raw))
         except ReaderError as error:
-            raise DataError(f"{self.path} is damaged: record it again ({error})") from error
+            raise DataError(f"{self.path} is damaged: {error}") from error
 
     def deserialize(self, message: BagMessage) -> Any:
         """The message as a dataclass of `rosbags`; arrays are NumPy arrays.
@@ -117,6 +130,16 @@ class BagReader:
             raise DataError(
                 f"a message on {message.topic} at {message.time_ns} ns is not a {message.msgtype}: {error}"
             ) from error
+
+
+def _recovered(files: Sequence[Path]) -> RecoveredReader:
+    try:
+        from depth_sr_ros.mcap_recovery import RecoveredReader
+    except ImportError as error:  # an installation by rosdep, which does not know the package
+        raise DataError(
+            f"{files[0].parent} was never closed: pip install mcap zstandard, to read what it holds"
+        ) from error
+    return RecoveredReader(files, ros2_types())
 
 
 class BagWriter:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +38,9 @@ class BagPair:
 
 
 def find_topics(
-    bag: BagReader, rgb: str | None = None, depth: str | None = None, besides: str | None = None
+    bag: BagReader, rgb: str | None = None, depth: str | None = None, besides: Collection[str] = ()
 ) -> RgbdTopics:
-    """The topics named, or, for one that is not, the only topic with images of that kind `besides` that one.
+    """The topics named, or, for one that is not, the only topic with images of that kind `besides` those.
 
     Raises DataError where there is none, more than one, or one with messages of another type.
     """
@@ -52,10 +53,14 @@ def find_topics(
                 raise DataError(f"{bag.path} has no images on {name!r}; its image topics: {known}")
             found[kind] = name
             continue
-        fitting = sorted(topic for topic, what in kinds.items() if what == kind and topic != besides)
-        if len(fitting) != 1:
-            what = f"more than one: {', '.join(fitting)}" if fitting else "none"
-            raise DataError(f"{bag.path}: which topic has the {kind} images? It holds {what}; name one")
+        fitting = sorted(topic for topic, what in kinds.items() if what == kind and topic not in besides)
+        if not fitting:
+            held = ", ".join(f"{topic} ({what})" for topic, what in sorted(bag.topics.items())) or "nothing"
+            raise DataError(f"{bag.path} holds no {kind} images that this package can read; it holds {held}")
+        if len(fitting) > 1:
+            raise DataError(
+                f"{bag.path}: which topic has the {kind} images? {', '.join(fitting)} all might; name one"
+            )
         found[kind] = fitting[0]
     return RgbdTopics(**found)
 
@@ -79,22 +84,42 @@ def _is_depth(message: Any, msgtype: str) -> bool:
     return encoding in image_codec.DEPTH_ENCODINGS or "compressedDepth" in message.format
 
 
-def read_pairs(bag: BagReader, topics: RgbdTopics, slop: float = AUTO_SLOP) -> Iterator[BagPair]:
-    """Pairs in the order in which the node would have made them; `slop` in seconds, -1 as the node's.
+class PairReader:
+    """Pairs of two topics in the order in which the node would have made them.
 
-    Raises DataError on a damaged file.
+    `slop` in seconds, None as the node's. Iterate once; DataError on a damaged file. `unstamped` counts, by
+    topic, the messages that have the stamp 0 as one before them had: they are left out.
     """
-    now = 0.0
-    pairer = FramePairer(slop=slop, clock=lambda: now)
-    for message in bag.messages([topics.rgb, topics.depth]):
-        now = message.time_ns * 1e-9
-        stamp = stamp_ns(bag.deserialize(message))
-        push = pairer.push_rgb if message.topic == topics.rgb else pairer.push_depth
-        for pair in (*pairer.poll(), *push(stamp, message)):
+
+    def __init__(self, bag: BagReader, topics: RgbdTopics, slop: float | None = None) -> None:
+        self._bag, self._topics = bag, topics
+        self._now = 0.0
+        self._pairer = FramePairer(slop=AUTO_SLOP if slop is None else slop, clock=lambda: self._now)
+        self.unstamped: Counter[str] = Counter()
+        self._zero: set[str] = set()  # topics that had a stamp of 0; once, it may be the start of a recording
+
+    @property
+    def lost_depth(self) -> int:
+        """Depth frames that found no RGB frame until now."""
+        counts = self._pairer.counts().depth
+        return counts.unpaired + counts.evicted
+
+    def __iter__(self) -> Iterator[BagPair]:
+        topics, pairer = self._topics, self._pairer
+        for message in self._bag.messages([topics.rgb, topics.depth]):
+            self._now = message.time_ns * 1e-9
+            stamp = stamp_ns(self._bag.deserialize(message))
+            if stamp == 0 and message.topic in self._zero:
+                self.unstamped[message.topic] += 1
+                continue
+            if stamp == 0:
+                self._zero.add(message.topic)
+            push = pairer.push_rgb if message.topic == topics.rgb else pairer.push_depth
+            for pair in (*pairer.poll(), *push(stamp, message)):
+                yield BagPair(pair.rgb_stamp, pair.rgb, pair.depth)
+        self._now = float("inf")  # nothing more will come: what waits takes the best within slop
+        for pair in pairer.poll():
             yield BagPair(pair.rgb_stamp, pair.rgb, pair.depth)
-    now = float("inf")  # nothing more will come: what waits takes the best within slop
-    for pair in pairer.poll():
-        yield BagPair(pair.rgb_stamp, pair.rgb, pair.depth)
 
 
 def stamp_ns(message: Any) -> int:

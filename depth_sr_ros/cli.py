@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from depth_sr_ros.cli_evaluate import evaluate
+from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile, Threads, Variant
 from depth_sr_ros.errors import DataError, DepthSRError
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
@@ -21,13 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Checkpoint = Annotated[
-    Path | None, typer.Option(help="Weights (.safetensors); default: those that ship for the variant.")
-]
-Variant = Annotated[str, typer.Option(help="Network variant: edge, fast or challenge.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default: torch's choice.")]
-JsonFile = Annotated[Path | None, typer.Option(help="Also write the numbers to this file.")]
+app.command()(evaluate)
 
 
 @app.command()
@@ -80,72 +76,6 @@ def info(
     resolver = DepthSuperResolver(checkpoint, variant=variant, device=device, threads=threads)
     typer.echo(resolver.description)
     typer.echo(json.dumps(resolver.info, indent=1, default=str))
-
-
-@app.command()
-def evaluate(
-    bag: Annotated[Path, typer.Argument(help="rosbag2 recording: its folder, or its .mcap or .db3 file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: replay-<bag>.")] = None,
-    rgb: Annotated[str | None, typer.Option(help="Topic of the RGB images; default: the only one.")] = None,
-    depth: Annotated[
-        str | None, typer.Option(help="Topic of the depth images; default: the only one.")
-    ] = None,
-    reference: Annotated[str | None, typer.Option(help="Topic of depth to score against.")] = None,
-    simulate: Annotated[
-        str | None,
-        typer.Option(help="Degrade the bag's depth by this profile (docs/degradation.md), score against it."),
-    ] = None,
-    scale: Annotated[int, typer.Option(help="With --simulate: RGB pixels per depth pixel, 2, 4, 8, 16.")] = 4,
-    baselines: Annotated[bool, typer.Option(help="Also run bicubic, guided filter and FGS.")] = True,
-    limit: Annotated[int | None, typer.Option(help="Frames at most.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the simulated noise.")] = 0,
-    max_rmse: Annotated[float | None, typer.Option(help="Exit code 1 where RMSE is above this, m.")] = None,
-    min_rate: Annotated[
-        float | None, typer.Option(help="Exit code 1 where the network is slower, Hz.")
-    ] = None,
-    checkpoint: Checkpoint = None,
-    variant: Variant = "edge",
-    device: Device = "auto",
-    threads: Threads = None,
-) -> None:
-    """Run a recording through the network offline, score every pair, write a report (HTML, JSON, CSV)."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
-    from depth_sr_ros.engine import DepthSuperResolver
-    from depth_sr_ros.replay import ReplaySettings, Samples, replay
-    from depth_sr_ros.replay_report import table, write
-
-    settings = ReplaySettings(bag, rgb, depth, reference, simulate, scale, baselines, limit, seed)
-    resolver = DepthSuperResolver(checkpoint, variant=variant, device=device, threads=threads)
-    samples = Samples()
-    with Progress(TextColumn("{task.completed} frames"), TimeElapsedColumn(), transient=True) as bar:
-        task = bar.add_task("frames", total=None)
-        result = replay(settings, resolver, samples, lambda done: bar.update(task, completed=done))
-    folder = out or Path(f"replay-{bag.stem}")
-    found = write(result, samples.chosen(), folder)
-    if found["methods"]:
-        Console().print(table(found))
-    for line in found["verdict"]:
-        typer.echo(line)
-    typer.echo(f"wrote {folder / 'report.html'}, report.json and frames.csv")
-    sys.exit(int(_misses(found, max_rmse, min_rate)))
-
-
-def _misses(found: dict[str, Any], max_rmse: float | None, min_rate: float | None) -> bool:
-    """Whether a threshold is missed, said on stderr."""
-    missed = False
-    if max_rmse is not None:
-        if "ours" not in found["methods"]:
-            raise DataError("--max-rmse needs something to score against: --reference or --simulate")
-        rmse = found["methods"]["ours"]["rmse"]
-        if not rmse <= max_rmse:
-            typer.echo(f"RMSE is {rmse:.4f} m, above --max-rmse {max_rmse:g}", err=True)
-            missed = True
-    if min_rate is not None and not found["rate_hz"] >= min_rate:
-        typer.echo(f"the network runs at {found['rate_hz']:.1f} Hz, below --min-rate {min_rate:g}", err=True)
-        missed = True
-    return missed
 
 
 @app.command("fetch-guide")

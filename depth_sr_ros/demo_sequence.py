@@ -120,24 +120,35 @@ def write_sequence(path: Path, frames: Sequence[SequenceFrame], intrinsics: Pinh
 def _messages(
     bag: BagWriter, frame: SequenceFrame, intrinsics: PinholeCamera
 ) -> Iterator[tuple[str, str, Any]]:
-    seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
+    header = header_message(bag, frame.stamp_ns)
+    yield COLOR_INFO_TOPIC, INFO_TYPE, camera_info_message(bag, header, intrinsics)
+    yield COLOR_TOPIC, IMAGE_TYPE, color_message(bag, header, frame.rgb)
+    yield DEPTH_TOPIC, IMAGE_TYPE, depth_message(bag, header, frame.depth_mm)
+    yield TRUTH_TOPIC, IMAGE_TYPE, depth_message(bag, header, frame.truth_mm)
+
+
+def header_message(bag: BagWriter, stamp_ns: int) -> Any:
+    """A Header of the RGB camera."""
+    seconds, nanoseconds = divmod(stamp_ns, 10**9)
     stamp = bag.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
-    header = bag.make("std_msgs/msg/Header", stamp=stamp, frame_id=FRAME_ID)
-    yield COLOR_INFO_TOPIC, INFO_TYPE, _camera_info(bag, header, intrinsics)
-    bgr = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR)
-    for topic, kind, data in (
-        (COLOR_TOPIC, COLOR_FORMAT, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]),
-        (DEPTH_TOPIC, DEPTH_FORMAT, _png(frame.depth_mm)),
-        (TRUTH_TOPIC, DEPTH_FORMAT, _png(frame.truth_mm)),
-    ):
-        yield topic, IMAGE_TYPE, bag.make(IMAGE_TYPE, header=header, format=kind, data=data.ravel())
+    return bag.make("std_msgs/msg/Header", stamp=stamp, frame_id=FRAME_ID)
 
 
-def _png(depth: Millimetres) -> npt.NDArray[np.uint8]:
-    return cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+def color_message(bag: BagWriter, header: Any, rgb: Rgb) -> Any:
+    """A CompressedImage: JPEG."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    stream = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return bag.make(IMAGE_TYPE, header=header, format=COLOR_FORMAT, data=stream.ravel())
 
 
-def _camera_info(bag: BagWriter, header: Any, camera: PinholeCamera) -> Any:
+def depth_message(bag: BagWriter, header: Any, depth: Millimetres, compression: int = 9) -> Any:
+    """A CompressedImage: 16-bit PNG; `compression` 1 is far faster than 9 and a third larger."""
+    stream = cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, compression])[1]
+    return bag.make(IMAGE_TYPE, header=header, format=DEPTH_FORMAT, data=stream.ravel())
+
+
+def camera_info_message(bag: BagWriter, header: Any, camera: PinholeCamera) -> Any:
+    """A CameraInfo without distortion."""
     k = np.array([camera.fx, 0, camera.cx, 0, camera.fy, camera.cy, 0, 0, 1], np.float64)
     p = np.array([camera.fx, 0, camera.cx, 0, 0, camera.fy, camera.cy, 0, 0, 0, 1, 0], np.float64)
     roi = bag.make(

@@ -5,99 +5,52 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from depth_sr_ros.bag import BagReader
-from depth_sr_ros.bag_pairs import (
-    BagPair,
-    RgbdTopics,
-    decode_depth,
-    decode_rgb,
-    find_topics,
-    read_pairs,
-    stamp_ns,
-)
+from depth_sr_ros.bag_pairs import RgbdTopics
 from depth_sr_ros.baselines import run_baseline
-from depth_sr_ros.config import check_choice
-from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
 from depth_sr_ros.engine import DepthSuperResolver
-from depth_sr_ros.errors import ConfigError, DataError, FrameError
+from depth_sr_ros.errors import DataError, FrameError
 from depth_sr_ros.metrics import depth_metrics, near_edge_mask, valid_mask
-from depth_sr_ros.sensor_profiles import cell_mean
+from depth_sr_ros.replay_frames import Depth, Frame, ReplayFrames, ReplaySettings
+from depth_sr_ros.replay_measures import (
+    edge_alignment,
+    flicker,
+    lr_error,
+    picture_edges,
+    squares_by_range,
+    static_mask,
+)
 
 FILTERS = ("bicubic", "guided", "fgs")
 OURS = "ours"
-STATIC_CHANGE = 6  # of 255: a pixel whose colour changed by less did not move, most likely
-RANGE_BINS_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 300.0)
 CLEAN_PROFILES = ("clean", "bicubic")
-
-Depth = npt.NDArray[np.float32]
-Rgb = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ReplaySettings:
-    """What is evaluated.
-
-    `simulate`: a degradation profile; the bag's depth, shrunk by `scale` and degraded, is the input and the
-    depth as it was recorded the truth. `reference_topic`: depth to score against, at the RGB's size or
-    smaller. With neither there is no truth. `baselines`: also run the filters. `seed` draws the noise.
-    """
-
-    bag: Path
-    rgb_topic: str | None = None
-    depth_topic: str | None = None
-    reference_topic: str | None = None
-    simulate: str | None = None
-    scale: int = 4
-    baselines: bool = True
-    limit: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.simulate is not None:
-            check_choice("simulate", self.simulate, PROFILES)
-            if self.reference_topic is not None:
-                raise ConfigError("simulate and a reference topic are two truths: choose one")
-            if self.scale not in (2, 4, 8, 16):
-                raise ConfigError(f"scale is {self.scale}, but must be 2, 4, 8 or 16")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is {self.limit}, but must be at least 1")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One pair, decoded. `truth` is HxW at the RGB's size, or None."""
-
-    stamp_ns: int
-    offset_ms: float
-    rgb: Rgb
-    depth: Depth
-    truth: Depth | None
 
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """What is kept of a frame; `metrics` by method, empty without a truth.
+    """What is kept of a frame; `metrics`, `alignment` and `flicker` by method.
 
-    `valid_in`, `valid_out`: shares of pixels with depth. `lr_error`: median relative difference of the
-    answer's mean over an LR pixel from what was measured. `flicker` by method: mean relative change from the
-    frame before where the picture did not change; None where nothing stood still.
+    `time_ms`: the network's, or of a recorded answer what passed since its RGB image. `arrival_ns`: of a
+    recorded answer. `valid_in`, `valid_out`: shares of pixels with depth. `metrics` is empty without a truth;
+    `flicker` is where nothing stood still. See replay_measures.py.
     """
 
     stamp_ns: int
     offset_ms: float
-    network_ms: float
+    lost: int
+    time_ms: float
+    arrival_ns: int | None
     valid_in: float
     valid_out: float
     lr_error: float
-    flicker: dict[str, float] | None
+    flicker: dict[str, float]
+    alignment: dict[str, float]
     metrics: dict[str, dict[str, float]]
 
 
@@ -147,26 +100,30 @@ class Samples:
 
 def replay(
     settings: ReplaySettings,
-    resolver: DepthSuperResolver,
+    resolver: DepthSuperResolver | None,
     samples: Samples,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Replay:
     """Run the recording through the engine; what cannot be used is counted in `problems` and left out.
 
+    `resolver` is None where the answers were recorded (`settings.answer_topic`).
+
     Raises DataError where there is no such bag, topic or pair, and where it is damaged before the first
     frame.
     """
     with BagReader(settings.bag) as bag:
-        topics = find_topics(bag, settings.rgb_topic, settings.depth_topic, settings.reference_topic)
-        out = Replay(settings, topics, resolver.description)
-        before: tuple[Frame, dict[str, Depth]] | None = None
+        frames = ReplayFrames(bag, settings)
+        out = Replay(settings, frames.topics, "recorded answers")
+        scorer = _Scorer(out, samples)
         try:
-            for pair, partner in _pairs(bag, settings, topics):
+            for found in frames:
                 if settings.limit is not None and len(out.records) >= settings.limit:
                     break
                 try:
-                    frame = _frame(bag, pair, partner, settings, len(out.records))
-                    before = _evaluate(out, frame, resolver, samples, before)
+                    frame = frames.decode(*found, number=len(out.records))
+                    if resolver is not None and not out.records:
+                        _warm_up(resolver, frame)
+                    scorer.add(frame, *_answer(frame, resolver))
                 except (FrameError, DataError) as error:
                     out.problems[str(error)] += 1
                     continue
@@ -176,128 +133,82 @@ def replay(
             if not out.records:
                 raise
             out.problems[str(error)] += 1
+    for topic, count in frames.unstamped.items():
+        out.problems[f"the stamp of a message on {topic} is 0: its driver sets none"] += count
+    if resolver is not None:
+        out.engine = resolver.description
     if not out.records:
         reasons = "; ".join(f"{text} ({count} times)" for text, count in out.problems.most_common(3))
         raise DataError(
-            f"{settings.bag} holds no usable pair of {topics.rgb} and {topics.depth}"
+            f"{settings.bag} holds no usable pair of {frames.topics.rgb} and {frames.topics.depth}"
             + (f": {reasons}" if reasons else ": their stamps are too far apart, or one has no message")
         )
     return out
 
 
-def _pairs(
-    bag: BagReader, settings: ReplaySettings, topics: RgbdTopics
-) -> Iterator[tuple[BagPair, BagPair | None]]:
-    """Pairs, with that of the reference and the same RGB frame where there is a topic of it."""
-    if settings.reference_topic is None:
-        yield from ((pair, None) for pair in read_pairs(bag, topics))
-        return
-    # A second reader of the same file: both go forward together, and nothing is kept.
-    with BagReader(settings.bag) as other:
-        wanted = find_topics(other, topics.rgb, settings.reference_topic)
-        references = read_pairs(other, wanted)
-        partner = next(references, None)
-        for pair in read_pairs(bag, topics):
-            while partner is not None and partner.stamp_ns < pair.stamp_ns:
-                partner = next(references, None)
-            belongs = partner is not None and partner.stamp_ns == pair.stamp_ns
-            yield pair, partner if belongs else None
+def _warm_up(resolver: DepthSuperResolver, frame: Frame) -> None:
+    (height, width), (lr_height, lr_width) = frame.rgb.shape[:2], frame.depth.shape
+    resolver.warm_up((width, height), (lr_width, lr_height))
 
 
-def _frame(
-    bag: BagReader, pair: BagPair, partner: BagPair | None, settings: ReplaySettings, number: int
-) -> Frame:
-    rgb, depth = decode_rgb(bag, pair.rgb), decode_depth(bag, pair.depth)
-    offset = (stamp_ns(bag.deserialize(pair.depth)) - pair.stamp_ns) / 1e6
-    if settings.simulate is not None:
-        depth = crop_to_multiple(depth)
-        if min(depth.shape) < 2 * settings.scale:
-            raise FrameError(f"the depth image is {depth.shape[1]}x{depth.shape[0]}: too small to be shrunk")
-        rgb = cv2.resize(rgb, depth.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
-        rng = np.random.default_rng((settings.seed, number))
-        low = degrade(depth, settings.scale, settings.simulate, rng, rgb)
-        return Frame(pair.stamp_ns, offset, rgb, low, depth)
-    if settings.reference_topic is None:
-        return Frame(pair.stamp_ns, offset, rgb, depth, None)
-    if partner is None:
-        raise FrameError(f"no frame of {settings.reference_topic} belongs to an RGB image")
-    reference = decode_depth(bag, partner.depth)
-    truth = cv2.resize(reference, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.float32)
-    return Frame(pair.stamp_ns, offset, rgb, depth, truth)
-
-
-def _evaluate(
-    out: Replay,
-    frame: Frame,
-    resolver: DepthSuperResolver,
-    samples: Samples,
-    before: tuple[Frame, dict[str, Depth]] | None,
-) -> tuple[Frame, dict[str, Depth]]:
+def _answer(frame: Frame, resolver: DepthSuperResolver | None) -> tuple[Depth, float]:
+    """Ours, and the milliseconds that it took."""
     if not valid_mask(frame.depth).any():
         raise FrameError("a depth image holds no measurement at all")
+    if frame.answer is not None:
+        return frame.answer.depth, frame.answer.latency_ms
+    assert resolver is not None
     start = time.perf_counter()
-    answers = {OURS: resolver(frame.rgb, frame.depth)}
-    network_ms = 1e3 * (time.perf_counter() - start)
-    if out.settings.baselines:
-        group = "clean" if out.settings.simulate in CLEAN_PROFILES else "noisy"
-        answers |= {name: run_baseline(name, frame.depth, frame.rgb, group) for name in FILTERS}
-    metrics = {}
-    if frame.truth is not None:
-        edges = near_edge_mask(frame.truth)
-        metrics = {name: depth_metrics(a, frame.truth, edge_mask=edges) for name, a in answers.items()}
-        for name, answer in answers.items():
-            out.range_errors[name] = out.range_errors.get(name, 0) + _by_range(answer, frame.truth)
-    ours = answers[OURS]
-    out.records.append(
-        FrameRecord(
-            frame.stamp_ns,
-            frame.offset_ms,
-            network_ms,
-            float(valid_mask(frame.depth).mean()),
-            float(valid_mask(ours).mean()),
-            _lr_error(ours, frame.depth),
-            None if before is None else _flicker(frame, answers, *before),
-            metrics,
+    depth = resolver(frame.rgb, frame.depth)
+    return depth, 1e3 * (time.perf_counter() - start)
+
+
+class _Scorer:
+    """Adds frames to a Replay; remembers the one before, for the flicker."""
+
+    def __init__(self, out: Replay, samples: Samples) -> None:
+        self._out, self._samples = out, samples
+        self._before: tuple[Frame, dict[str, Depth]] | None = None
+
+    def add(self, frame: Frame, ours: Depth, time_ms: float) -> None:
+        out = self._out
+        answers = {OURS: ours}
+        if out.settings.baselines:
+            group = "clean" if out.settings.simulate in CLEAN_PROFILES else "noisy"
+            answers |= {name: run_baseline(name, frame.depth, frame.rgb, group) for name in FILTERS}
+        metrics = {}
+        if frame.truth is not None:
+            edges = near_edge_mask(frame.truth)
+            metrics = {name: depth_metrics(a, frame.truth, edge_mask=edges) for name, a in answers.items()}
+            for name, answer in answers.items():
+                sums = squares_by_range(answer, frame.truth)
+                out.range_errors[name] = out.range_errors.get(name, 0) + sums
+        strong = picture_edges(frame.rgb)
+        out.records.append(
+            FrameRecord(
+                frame.stamp_ns,
+                frame.offset_ms,
+                frame.lost,
+                time_ms,
+                None if frame.answer is None else frame.answer.arrival_ns,
+                float(valid_mask(frame.depth).mean()),
+                float(valid_mask(ours).mean()),
+                lr_error(ours, frame.depth),
+                self._flicker(frame, answers),
+                {name: edge_alignment(answer, strong) for name, answer in answers.items()},
+                metrics,
+            )
         )
-    )
-    (height, width), (lr_height, lr_width) = frame.rgb.shape[:2], frame.depth.shape
-    out.sizes[(width, height, lr_width, lr_height)] += 1
-    samples.add(metrics.get(OURS, {}).get("rmse", float("nan")), frame, ours)
-    return frame, answers
+        (height, width), (lr_height, lr_width) = frame.rgb.shape[:2], frame.depth.shape
+        out.sizes[(width, height, lr_width, lr_height)] += 1
+        self._samples.add(metrics.get(OURS, {}).get("rmse", float("nan")), frame, ours)
+        self._before = frame, answers
 
-
-def _by_range(answer: Depth, truth: Depth) -> npt.NDArray[np.float64]:
-    """(2, bins): squared errors summed, and pixels counted, by the true distance."""
-    known = valid_mask(truth) & np.isfinite(answer)
-    square = np.square(answer[known] - truth[known], dtype=np.float64)
-    total, _ = np.histogram(truth[known], RANGE_BINS_M, weights=square)
-    count, _ = np.histogram(truth[known], RANGE_BINS_M)
-    return np.stack([total, count.astype(np.float64)])
-
-
-def _lr_error(answer: Depth, depth: Depth) -> float:
-    """Of the LR pixels whose size divides the image's; NaN where none does."""
-    scale = answer.shape[0] // depth.shape[0]
-    if scale < 1 or answer.shape != (depth.shape[0] * scale, depth.shape[1] * scale):
-        return float("nan")
-    means, known = cell_mean(answer, scale), valid_mask(depth)
-    with np.errstate(invalid="ignore"):
-        return float(np.nanmedian(np.abs(means - depth)[known] / depth[known]))
-
-
-def _flicker(
-    frame: Frame, answers: dict[str, Depth], last: Frame, last_answers: dict[str, Depth]
-) -> dict[str, float] | None:
-    if last.rgb.shape != frame.rgb.shape:
-        return None
-    change = np.abs(frame.rgb.astype(np.int16) - last.rgb).max(axis=2)
-    # The noise of a camera passes, a motion of half a pixel at an edge does not.
-    still = cv2.blur(change.astype(np.float32), (5, 5)) < STATIC_CHANGE
-    out = {}
-    for name, answer in answers.items():
-        earlier = last_answers[name]
-        known = still & valid_mask(answer) & valid_mask(earlier)
-        if known.mean() < 0.01:
-            return None
-        out[name] = float(np.mean(np.abs(answer - earlier)[known] / answer[known]))
-    return out
+    def _flicker(self, frame: Frame, answers: dict[str, Depth]) -> dict[str, float]:
+        if self._before is None:
+            return {}
+        last, earlier = self._before
+        still = static_mask(frame.rgb, last.rgb)
+        if still is None or any(answers[name].shape != earlier[name].shape for name in answers):
+            return {}
+        return {name: flicker(answer, earlier[name], still) for name, answer in answers.items()}

@@ -25,7 +25,9 @@ from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.colorize import colorize, depth_range
 from depth_sr_ros.errors import DataError
 from depth_sr_ros.metrics import mean_metrics
-from depth_sr_ros.replay import OURS, RANGE_BINS_M, Frame, Replay
+from depth_sr_ros.replay import OURS, FrameRecord, Replay
+from depth_sr_ros.replay_frames import Frame
+from depth_sr_ros.replay_measures import RANGE_BINS_M
 from depth_sr_ros.stats import p50_p95
 
 TEMPLATE = "replay.html.j2"
@@ -40,32 +42,34 @@ Picture = npt.NDArray[np.uint8]
 def summary(replay: Replay) -> dict[str, Any]:
     """Everything but the single frames, ready for JSON."""
     records = replay.records
-    network = p50_p95([record.network_ms for record in records])
+    times = p50_p95([record.time_ms for record in records])
+    recorded = replay.settings.answer_topic is not None
     methods = {
         name: mean_metrics([record.metrics[name] for record in records])
         for name in (records[0].metrics or ())
     }
-    flickers = [record.flicker for record in records if record.flicker]
     out: dict[str, Any] = {
         "bag": str(replay.settings.bag),
-        "topics": asdict(replay.topics) | {"reference": replay.settings.reference_topic},
+        "topics": asdict(replay.topics)
+        | {"reference": replay.settings.reference_topic, "answers": replay.settings.answer_topic},
         "simulate": replay.settings.simulate,
         "scale": replay.settings.scale if replay.settings.simulate else None,
         "engine": replay.engine,
         "frames": len(records),
         "problems": dict(replay.problems),
         "sizes": {f"{w}x{h} and {lw}x{lh}": n for (w, h, lw, lh), n in replay.sizes.items()},
-        "network_p50_ms": network[0],
-        "network_p95_ms": network[1],
-        "rate_hz": 1e3 / network[0] if network[0] else None,
+        "time_of": "latency" if recorded else "network",
+        "time_p50_ms": times[0],
+        "time_p95_ms": times[1],
+        "rate_hz": _recorded_rate(records) if recorded else 1e3 / times[0],
+        "lost": sum(record.lost for record in records),
         "valid_in": float(np.mean([record.valid_in for record in records])),
         "valid_out": float(np.mean([record.valid_out for record in records])),
         "lr_error": _median([record.lr_error for record in records]),
         "offset_p50_ms": float(np.median([record.offset_ms for record in records])),
         "methods": methods,
-        "flicker": {name: float(np.mean([f[name] for f in flickers])) for name in flickers[0]}
-        if flickers
-        else {},
+        "flicker": _mean_by_method([record.flicker for record in records]),
+        "alignment": _mean_by_method([record.alignment for record in records]),
         "range": {name: _range_rmse(sums) for name, sums in replay.range_errors.items()},
     }
     return out | {"verdict": verdict(out)}
@@ -90,10 +94,12 @@ def verdict(found: dict[str, Any]) -> list[str]:
             out.append(f"RMSE is {1e3 * ours:.0f} mm.")
     else:
         out.append("Nothing to score against: name a reference topic, or simulate a sensor by a profile.")
-    out.append(
-        f"The network takes {found['network_p50_ms']:.0f} ms a frame here ({found['rate_hz']:.0f} Hz); "
-        f"{100 * found['valid_in']:.0f} % of the depth pixels were measured."
-    )
+    out.append(_speed(found) + f" {100 * found['valid_in']:.0f} % of the depth pixels were measured.")
+    if found["lost"]:
+        out.append(
+            f"{found['lost']} depth frames found no RGB image: depth-sr doctor says whether clocks or rates "
+            "are to blame."
+        )
     flicker = found["flicker"]
     if "bicubic" in flicker and flicker["bicubic"] > 0:
         ratio = flicker[OURS] / flicker["bicubic"]
@@ -108,6 +114,14 @@ def verdict(found: dict[str, Any]) -> list[str]:
     return out
 
 
+def _speed(found: dict[str, Any]) -> str:
+    p50, rate = found["time_p50_ms"], found["rate_hz"]
+    if found["time_of"] == "network":
+        return f"The network takes {p50:.0f} ms a frame here ({rate:.0f} Hz)."
+    at = "" if rate is None else f", at {rate:.1f} Hz"
+    return f"The answers came {p50:.0f} ms after their RGB images{at}."
+
+
 def table(found: dict[str, Any]) -> Table:
     """The methods side by side, errors in millimetres."""
     out = Table(title=f"{found['frames']} frames, errors in mm", title_justify="left")
@@ -117,6 +131,37 @@ def table(found: dict[str, Any]) -> Table:
     for name, metrics in found["methods"].items():
         out.add_row(name, *_cells(metrics), style="bold" if name == OURS else None)
     return out
+
+
+def overview(summaries: Sequence[dict[str, Any]]) -> Table:
+    """One line a recording."""
+    out = Table(title="recordings", title_justify="left")
+    out.add_column("recording")
+    for heading in ("frames", "RMSE, mm", "best filter", "of it", "rate, Hz", "left out"):
+        out.add_column(heading, justify="right")
+    for found in summaries:
+        rivals = {name: m["rmse"] for name, m in found["methods"].items() if name != OURS}
+        ours = found["methods"].get(OURS, {}).get("rmse")
+        best = min(rivals, key=lambda name: rivals[name], default=None)
+        rate = found["rate_hz"]
+        out.add_row(
+            found["bag"],
+            str(found["frames"]),
+            "-" if ours is None else f"{1e3 * ours:.1f}",
+            "-" if best is None else best,
+            "-" if best is None else f"{ours / rivals[best]:.2f}",
+            "-" if rate is None else f"{rate:.1f}",
+            str(sum(found["problems"].values())),
+        )
+    return out
+
+
+def write_overview(summaries: Sequence[dict[str, Any]], folder: Path) -> None:
+    """overview.json: the summaries of all recordings. Raises DataError where it cannot be written."""
+    try:
+        (folder / "overview.json").write_text(json.dumps(_plain(list(summaries)), indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"{folder}: overview.json cannot be written: {error.strerror}") from error
 
 
 def _cells(metrics: dict[str, float]) -> list[str]:
@@ -144,12 +189,14 @@ def _write_csv(replay: Replay, path: Path) -> None:
     with path.open("w", newline="") as file:
         names = list(replay.records[0].metrics)
         keys = list(replay.records[0].metrics[names[0]]) if names else []
-        columns = ["stamp_ns", "offset_ms", "network_ms", "valid_in", "valid_out", "lr_error", "flicker"]
+        columns = ["stamp_ns", "offset_ms", "lost", "time_ms", "valid_in", "valid_out", "lr_error"]
         writer = csv.writer(file)
-        writer.writerow([*columns, *(f"{name}_{key}" for name in names for key in keys)])
+        writer.writerow(
+            [*columns, "flicker", "alignment", *(f"{name}_{key}" for name in names for key in keys)]
+        )
         for record in replay.records:
-            row: list[Any] = [getattr(record, column) for column in columns[:-1]]
-            row.append(record.flicker[OURS] if record.flicker else "")
+            row: list[Any] = [getattr(record, column) for column in columns]
+            row += [record.flicker.get(OURS, ""), record.alignment[OURS]]
             writer.writerow([*row, *(record.metrics[name][key] for name in names for key in keys)])
 
 
@@ -216,12 +263,17 @@ def _charts(replay: Replay, found: dict[str, Any]) -> list[tuple[str, str]]:
             axis.plot(seconds, values, label=name, linewidth=2 if name == OURS else 1)
         axis.legend()
         out.append(("Error over time", _svg(figure)))
-    figure, axis = _axes("network, ms", "frames")
-    axis.hist([record.network_ms for record in records], bins=30)
+    figure, axis = _axes(f"{found['time_of']}, ms", "frames")
+    axis.hist([record.time_ms for record in records], bins=30)
     out.append(("Time of a frame", _svg(figure)))
     figure, axis = _axes("time, s", "depth stamp - RGB stamp, ms")
     axis.plot(seconds, [record.offset_ms for record in records], ".", markersize=3)
-    out.append(("Offset of the pairs", _svg(figure)))
+    lost = [(at, record) for at, record in zip(seconds, records, strict=True) if record.lost]
+    for at, _ in lost:
+        axis.axvline(at, color="tab:red", linewidth=0.8, alpha=0.6)
+    out.append(
+        (f"Offset of the pairs{'; red: depth frames without an RGB image' if lost else ''}", _svg(figure))
+    )
     return out
 
 
@@ -249,6 +301,18 @@ def _range_rmse(sums: npt.NDArray[np.float64]) -> list[float | None]:
         float(np.sqrt(total / count)) if count >= MIN_BIN_PIXELS else None
         for total, count in zip(*sums, strict=True)
     ]
+
+
+def _recorded_rate(records: Sequence[FrameRecord]) -> float | None:
+    """Hz, by the arrival of the first and the last answer; None of a single one."""
+    arrivals = [record.arrival_ns for record in records if record.arrival_ns is not None]
+    seconds = (max(arrivals) - min(arrivals)) / 1e9
+    return (len(arrivals) - 1) / seconds if seconds > 0 else None
+
+
+def _mean_by_method(values: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean over the frames that have one, where any has."""
+    return {name: value for name, value in mean_metrics(values).items() if np.isfinite(value)}
 
 
 def _median(values: Sequence[float]) -> float | None:

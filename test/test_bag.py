@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 
-from depth_sr_ros.bag import BagReader, BagWriter
+from depth_sr_ros.bag import BagMessage, BagReader, BagWriter, ros2_types
 from depth_sr_ros.errors import DataError
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -77,10 +80,56 @@ def test_a_missing_or_damaged_bag_is_named(tmp_path: Path) -> None:
     (file,) = (tmp_path / "bag").glob("*.mcap")
     file.write_bytes(file.read_bytes()[:200])
     with (
-        pytest.raises(DataError, match="bag is not a readable|bag is damaged"),
+        pytest.raises(DataError, match="bag is not a readable"),
         BagReader(tmp_path / "bag") as bag,
     ):
         list(bag.messages())
+
+
+@pytest.mark.parametrize("compression", list(CompressionType))
+def test_a_recording_that_breaks_off_is_read_up_to_the_break(
+    tmp_path: Path, compression: CompressionType
+) -> None:
+    """As a robot's loss of power leaves it: in the middle of a chunk, without index and metadata.yaml."""
+    write_images(tmp_path / "whole", count=40)
+    with BagReader(tmp_path / "whole") as bag:
+        messages = list(bag.messages())
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    with (folder / "cut_0.mcap").open("wb") as file:
+        write_chunks(file, messages, compression)
+    size = (folder / "cut_0.mcap").stat().st_size
+    seen = set()
+    for cut in range(size // 20, size, size // 20):
+        data = (folder / "cut_0.mcap").read_bytes()[:cut]
+        (tmp_path / "now.mcap").write_bytes(data)
+        try:
+            reader = BagReader(tmp_path / "now.mcap")
+        except DataError:
+            seen.add(0)
+            continue
+        read = []
+        with reader as bag, pytest.raises(DataError, match=r"breaks off after \d+ messages"):
+            for message in bag.messages(["/rgb"]):
+                read.append(message)
+                assert bag.deserialize(message).width == 5
+        assert read == messages[: len(read)] and bag.count("/rgb") == len(read)
+        seen.add(len(read))
+    assert len(seen) > 5 and max(seen) > 30, seen
+    (folder / "cut_0.mcap").write_bytes(data)
+    with BagReader(folder) as bag:
+        assert bag.count("/rgb") == max(seen), "the folder without metadata.yaml is read as well"
+
+
+def write_chunks(file: BinaryIO, messages: list[BagMessage], compression: CompressionType) -> None:
+    writer = McapWriter(file, chunk_size=600, compression=compression)
+    writer.start("ros2")
+    text, _ = ros2_types().generate_msgdef(IMAGE, ros_version=2)
+    schema = writer.register_schema(IMAGE, "ros2msg", text.encode())
+    channel = writer.register_channel("/rgb", "cdr", schema)
+    for message in messages:
+        writer.add_message(channel, message.time_ns, message.raw, message.time_ns)
+    writer.finish()
 
 
 def test_a_topic_that_was_not_recorded_is_named_with_those_that_were(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from depth_sr_ros.bag import BagReader, BagWriter
-from depth_sr_ros.bag_pairs import RgbdTopics, decode_depth, decode_rgb, find_topics, read_pairs
+from depth_sr_ros.bag_pairs import PairReader, RgbdTopics, decode_depth, decode_rgb, find_topics
 from depth_sr_ros.demo_sequence import COLOR_TOPIC, DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC, read_sequence
 from depth_sr_ros.errors import ConfigError, DataError
 from training.config import SourceConfig, load_config
@@ -68,7 +68,7 @@ def test_the_only_topics_of_their_kind_are_found_and_paired(tmp_path: Path) -> N
     with BagReader(write_bag(tmp_path / "bag", offset=PERIOD // 5)) as bag:
         topics = find_topics(bag)
         assert topics == RgbdTopics(RGB, DEPTH)
-        pairs = list(read_pairs(bag, topics))
+        pairs = list(PairReader(bag, topics))
         assert [pair.stamp_ns for pair in pairs] == [PERIOD * (i + 1) for i in range(6)]
         for index, pair in enumerate(pairs):
             np.testing.assert_array_equal(decode_rgb(bag, pair.rgb), picture(index))
@@ -79,14 +79,14 @@ def test_the_only_topics_of_their_kind_are_found_and_paired(tmp_path: Path) -> N
 
 def test_a_slop_that_nothing_meets_pairs_nothing(tmp_path: Path) -> None:
     with BagReader(write_bag(tmp_path / "bag", offset=PERIOD // 5)) as bag:
-        assert not list(read_pairs(bag, RgbdTopics(RGB, DEPTH), slop=0.001))
-        assert len(list(read_pairs(bag, RgbdTopics(RGB, DEPTH), slop=0.03))) == 6
+        assert not list(PairReader(bag, RgbdTopics(RGB, DEPTH), slop=0.001))
+        assert len(list(PairReader(bag, RgbdTopics(RGB, DEPTH), slop=0.03))) == 6
 
 
 def test_compressed_images_of_the_shipped_sequence_are_decoded() -> None:
     frames = read_sequence(frames=3)
     with BagReader(SHIPPED_SEQUENCE) as bag:
-        pairs = list(read_pairs(bag, RgbdTopics(COLOR_TOPIC, TRUTH_TOPIC)))
+        pairs = list(PairReader(bag, RgbdTopics(COLOR_TOPIC, TRUTH_TOPIC)))
         assert len(pairs) == bag.count(COLOR_TOPIC)
         for frame, pair in zip(frames, pairs, strict=False):
             np.testing.assert_array_equal(decode_rgb(bag, pair.rgb), frame.rgb)
@@ -95,20 +95,20 @@ def test_compressed_images_of_the_shipped_sequence_are_decoded() -> None:
 
 def test_two_topics_of_a_kind_must_be_chosen_from_by_name(tmp_path: Path) -> None:
     with BagReader(SHIPPED_SEQUENCE) as bag:
-        with pytest.raises(DataError, match=f"more than one: {DEPTH_TOPIC}, {TRUTH_TOPIC}; name one"):
+        with pytest.raises(DataError, match=f"{DEPTH_TOPIC}, {TRUTH_TOPIC} all might; name one"):
             find_topics(bag)
         assert find_topics(bag, depth=TRUTH_TOPIC) == RgbdTopics(COLOR_TOPIC, TRUTH_TOPIC)
         with pytest.raises(DataError, match=rf"no images on '/odd'.*{COLOR_TOPIC} \(rgb\)"):
             find_topics(bag, rgb="/odd")
     with BagWriter(tmp_path / "empty") as writer:
         writer.write("/words", "std_msgs/msg/String", 1, writer.make("std_msgs/msg/String", data="no image"))
-    with BagReader(tmp_path / "empty") as bag, pytest.raises(DataError, match="rgb images.*none"):
+    with BagReader(tmp_path / "empty") as bag, pytest.raises(DataError, match="no rgb images.*/words"):
         find_topics(bag)
 
 
 def test_grey_images_become_three_channels(tmp_path: Path) -> None:
     with BagReader(write_bag(tmp_path / "bag", encoding="mono8")) as bag:
-        (first, *_) = read_pairs(bag, find_topics(bag))
+        (first, *_) = PairReader(bag, find_topics(bag))
         grey = decode_rgb(bag, first.rgb)
         assert grey.shape == (96, 128, 3) and (grey == 20).all()
 

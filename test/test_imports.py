@@ -40,6 +40,7 @@ LAYER_OF = {
     "demo": TOOLS,
     "benchmark": TOOLS,
     "replay": TOOLS,
+    "replay_batch": TOOLS,
     "replay_report": TOOLS,
 }
 
@@ -56,7 +57,9 @@ def modules(folder: str) -> dict[str, Path]:
 def layer(module: str) -> int | None:
     """The layer of a module of the package; None for the package itself, which re-exports the engine."""
     parts = module.split(".")
-    return LAYER_OF.get(parts[1], PLAIN) if len(parts) > 1 else None
+    if len(parts) == 1:
+        return None
+    return TOOLS if parts[1].startswith("cli_") else LAYER_OF.get(parts[1], PLAIN)
 
 
 def is_ros(module: str) -> bool:

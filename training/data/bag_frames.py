@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from depth_sr_ros.bag import BagReader
-from depth_sr_ros.bag_pairs import BagPair, decode_depth, decode_rgb, find_topics, read_pairs
+from depth_sr_ros.bag_pairs import BagPair, PairReader, decode_depth, decode_rgb, find_topics
 from depth_sr_ros.errors import DataError, FrameError
 
 MAX_BYTES = 4 << 30  # of the messages kept in memory
@@ -35,7 +35,7 @@ class BagFrames:
         topics = find_topics(self._bag, rgb_topic, depth_topic)
         self.pairs: list[BagPair] = []
         size, last = 0, None
-        for pair in read_pairs(self._bag, topics):
+        for pair in PairReader(self._bag, topics):
             # A stamp that went back: the recording was looped, or its clock was set.
             if last is not None and 0 <= pair.stamp_ns - last < interval_s * 1e9:
                 continue

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames that a replay evaluates: pairs of a recording, decoded, with what they are scored against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from depth_sr_ros.bag import BagReader
+from depth_sr_ros.bag_pairs import (
+    BagPair,
+    PairReader,
+    RgbdTopics,
+    decode_depth,
+    decode_rgb,
+    find_topics,
+    stamp_ns,
+)
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
+from depth_sr_ros.errors import ConfigError, FrameError
+
+Depth = npt.NDArray[np.float32]
+Rgb = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What is evaluated.
+
+    `simulate`: a degradation profile; the bag's depth, shrunk by `scale` and degraded, is the input and the
+    depth as it was recorded the truth. `reference_topic`: depth to score against, at the RGB's size or
+    smaller. With neither there is no truth. `answer_topic`: what a node answered, recorded beside its
+    input; it is scored instead of an engine's answer. `baselines`: also run the filters. `seed` draws the
+    noise.
+    """
+
+    bag: Path
+    rgb_topic: str | None = None
+    depth_topic: str | None = None
+    reference_topic: str | None = None
+    answer_topic: str | None = None
+    simulate: str | None = None
+    scale: int = 4
+    baselines: bool = True
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.simulate is not None:
+            check_choice("simulate", self.simulate, PROFILES)
+            if self.reference_topic is not None:
+                raise ConfigError("simulate and a reference topic are two truths: choose one")
+            if self.answer_topic is not None:
+                raise ConfigError("simulate changes the input, so recorded answers do not belong to it")
+            if self.scale not in (2, 4, 8, 16):
+                raise ConfigError(f"scale is {self.scale}, but must be 2, 4, 8 or 16")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit}, but must be at least 1")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node answered: `depth` HxW, received at `arrival_ns`, `latency_ms` after the RGB image."""
+
+    depth: Depth
+    arrival_ns: int
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One pair, decoded. `truth` is HxW at the RGB's size, or None.
+
+    `lost`: depth frames since the pair before that found no RGB image.
+    """
+
+    stamp_ns: int
+    offset_ms: float
+    lost: int
+    rgb: Rgb
+    depth: Depth
+    truth: Depth | None
+    answer: Answer | None
+
+
+class ReplayFrames:
+    """Decodes the pairs of a recording one after the other.
+
+    Raises DataError where there is no such bag or topic.
+    """
+
+    def __init__(self, bag: BagReader, settings: ReplaySettings) -> None:
+        self._bag, self._settings = bag, settings
+        besides = [t for t in (settings.reference_topic, settings.answer_topic) if t is not None]
+        self.topics = find_topics(bag, settings.rgb_topic, settings.depth_topic, besides)
+        self._reader = PairReader(bag, self.topics)
+        self._lost = 0
+
+    @property
+    def unstamped(self) -> dict[str, int]:
+        """By topic, messages without a stamp: nobody knows what they belong to."""
+        return dict(self._reader.unstamped)
+
+    def __iter__(self) -> Iterator[tuple[BagPair, BagPair | None, BagPair | None]]:
+        """Pairs; with the reference's and the answer's that have the same RGB frame, where there are any.
+
+        Raises DataError on a damaged file.
+        """
+        with ExitStack() as opened:
+            references = self._side(opened, self._settings.reference_topic)
+            # A node's answer has its RGB image's own stamp.
+            answers = self._side(opened, self._settings.answer_topic, slop=0.0)
+            for pair in self._reader:
+                yield pair, references.of(pair), answers.of(pair)
+
+    def decode(self, pair: BagPair, reference: BagPair | None, answer: BagPair | None, number: int) -> Frame:
+        """What `__iter__` gave; `number` draws the noise. FrameError on an image that cannot be used."""
+        settings = self._settings
+        rgb, depth = decode_rgb(self._bag, pair.rgb), decode_depth(self._bag, pair.depth)
+        offset = (stamp_ns(self._bag.deserialize(pair.depth)) - pair.stamp_ns) / 1e6
+        given = None
+        if settings.answer_topic is not None:
+            given = self._answer(pair, answer)
+            rgb = _resized(rgb, given.depth.shape)
+        truth = None
+        if settings.simulate is not None:
+            truth = crop_to_multiple(depth)
+            rgb, depth = self._simulated(rgb, truth, number)
+        elif settings.reference_topic is not None:
+            if reference is None:
+                raise FrameError(f"no frame of {settings.reference_topic} belongs to an RGB image")
+            seen = decode_depth(self._bag, reference.depth)
+            truth = cv2.resize(seen, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.float32)
+        lost = self._reader.lost_depth
+        lost, self._lost = lost - self._lost, lost
+        return Frame(pair.stamp_ns, offset, lost, rgb, depth, truth, given)
+
+    def _side(self, opened: ExitStack, topic: str | None, slop: float | None = None) -> _Side:
+        if topic is None:
+            return _Side(iter(()))
+        # A reader of its own: both go forward together, and nothing is kept.
+        other = opened.enter_context(BagReader(self._settings.bag))
+        find_topics(other, self.topics.rgb, topic)
+        return _Side(iter(PairReader(other, RgbdTopics(self.topics.rgb, topic), slop)))
+
+    def _answer(self, pair: BagPair, answer: BagPair | None) -> Answer:
+        if answer is None:
+            raise FrameError(f"no answer on {self._settings.answer_topic} belongs to a pair")
+        latency = (answer.depth.time_ns - pair.rgb.time_ns) / 1e6
+        return Answer(decode_depth(self._bag, answer.depth), answer.depth.time_ns, latency)
+
+    def _simulated(self, rgb: Rgb, truth: Depth, number: int) -> tuple[Rgb, Depth]:
+        scale, profile = self._settings.scale, self._settings.simulate
+        assert profile is not None
+        if min(truth.shape) < 2 * scale:
+            raise FrameError(f"the depth image is {truth.shape[1]}x{truth.shape[0]}: too small to be shrunk")
+        rgb = _resized(rgb, truth.shape)
+        rng = np.random.default_rng((self._settings.seed, number))
+        return rgb, degrade(truth, scale, profile, rng, rgb)
+
+
+class _Side:
+    """Pairs of another topic with the same RGB stream, looked up in the order of their RGB stamps."""
+
+    def __init__(self, pairs: Iterator[BagPair]) -> None:
+        self._pairs = pairs
+        self._next = next(pairs, None)
+
+    def of(self, pair: BagPair) -> BagPair | None:
+        """The one with the RGB frame of `pair`."""
+        while self._next is not None and self._next.stamp_ns < pair.stamp_ns:
+            self._next = next(self._pairs, None)
+        found = self._next is not None and self._next.stamp_ns == pair.stamp_ns
+        return self._next if found else None
+
+
+def _resized(rgb: Rgb, size: tuple[int, ...]) -> Rgb:
+    """As HxW `size`."""
+    if rgb.shape[:2] == size:
+        return rgb
+    return cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
