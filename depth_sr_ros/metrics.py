@@ -33,11 +33,11 @@ def depth_edges(depth: FloatArray, relative_range: float = EDGE_RANGE) -> BoolAr
     height, width = depth.shape
     high = np.pad(np.where(valid, depth, -np.inf), 1, constant_values=-np.inf)
     low = np.pad(np.where(valid, depth, np.inf), 1, constant_values=np.inf)
-    for axis, size in ((0, height), (1, width)):
-        parts = [np.take(high, range(i, i + size), axis) for i in range(3)]
-        high = np.maximum(np.maximum(parts[0], parts[1]), parts[2])
-        parts = [np.take(low, range(i, i + size), axis) for i in range(3)]
-        low = np.minimum(np.minimum(parts[0], parts[1]), parts[2])
+    rows = [slice(i, i + height) for i in range(3)]
+    columns = [(slice(None), slice(i, i + width)) for i in range(3)]
+    for first, second, third in (rows, columns):
+        high = np.maximum(np.maximum(high[first], high[second]), high[third])
+        low = np.minimum(np.minimum(low[first], low[second]), low[third])
     reference = np.where(valid, depth, 0)
     span = np.where(valid, high, 0) - np.where(valid, low, 0)
     return valid & (span > relative_range * reference)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from depth_sr_ros.bag_pairs import (
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, FrameError
+
+LOOKAHEAD = 16  # pairs: more than ever are missing one after the other, fewer than a round has
 
 Depth = npt.NDArray[np.float32]
 Rgb = npt.NDArray[np.uint8]
@@ -167,18 +170,25 @@ class ReplayFrames:
 
 
 class _Side:
-    """Pairs of another topic with the same RGB stream, looked up in the order of their RGB stamps."""
+    """Pairs of another topic with the same RGB stream, looked up in about the order of their RGB stamps.
+
+    Some may be missing on either side, and in a recording of several rounds the stamps start again.
+    """
 
     def __init__(self, pairs: Iterator[BagPair]) -> None:
         self._pairs = pairs
-        self._next = next(pairs, None)
+        self._ahead: deque[BagPair] = deque()
 
     def of(self, pair: BagPair) -> BagPair | None:
-        """The one with the RGB frame of `pair`."""
-        while self._next is not None and self._next.stamp_ns < pair.stamp_ns:
-            self._next = next(self._pairs, None)
-        found = self._next is not None and self._next.stamp_ns == pair.stamp_ns
-        return self._next if found else None
+        """The one with the RGB frame of `pair`; those before it are not looked at again."""
+        while len(self._ahead) < LOOKAHEAD and (following := next(self._pairs, None)) is not None:
+            self._ahead.append(following)
+        for index, each in enumerate(self._ahead):
+            if each.stamp_ns == pair.stamp_ns:
+                for _ in range(index + 1):
+                    self._ahead.popleft()
+                return each
+        return None
 
 
 def _resized(rgb: Rgb, size: tuple[int, ...]) -> Rgb:

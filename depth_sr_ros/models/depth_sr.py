@@ -122,7 +122,7 @@ class DepthSRNet(nn.Module):
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
             head = self.confidence_head if confidence else None
-            log_scale = None if head is None else head(features.float(), size)
+            log_scale = None if head is None else head(features.float(), metres)
         return DepthPrediction(metres, normalizer, log_scale)
 
     def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:

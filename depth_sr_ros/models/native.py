@@ -150,8 +150,8 @@ class NativeNetwork:
         head = self._net.confidence_head
         assert head is not None
         depth, features = self._answer(rgb, depth_lr)
-        # Two small products for each cell, by torch: a kernel would save a tenth of a millisecond.
-        log_scale = head(features.permute(2, 0, 1)[None], (rgb.shape[2], rgb.shape[3]))
+        # Small products for each cell, by torch: while nobody listens to it, nothing is computed.
+        log_scale = head(features.permute(2, 0, 1)[None], depth)
         return known_depth(depth, depth_lr), known_depth(confidence_of(log_scale), depth_lr)
 
     def _answer(self, rgb: Tensor, depth_lr: Tensor) -> tuple[Tensor, Tensor]:
