@@ -25,7 +25,7 @@ from depth_sr_ros.bag_pairs import (
 )
 from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.config import check_choice
-from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
+from depth_sr_ros.degradation import PROFILES, check_scale, crop_to_multiple, degrade_recorded
 from depth_sr_ros.engine import DepthSuperResolver
 from depth_sr_ros.errors import ConfigError, DataError, FrameError
 from depth_sr_ros.metrics import depth_metrics, near_edge_mask, valid_mask
@@ -65,8 +65,7 @@ class ReplaySettings:
             check_choice("simulate", self.simulate, PROFILES)
             if self.reference_topic is not None:
                 raise ConfigError("simulate and a reference topic are two truths: choose one")
-            if self.scale not in (2, 4, 8, 16):
-                raise ConfigError(f"scale is {self.scale}, but must be 2, 4, 8 or 16")
+            check_scale(self.scale)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}, but must be at least 1")
 
@@ -161,11 +160,11 @@ def replay(
         out = Replay(settings, topics, resolver.description)
         before: tuple[Frame, dict[str, Depth]] | None = None
         try:
-            for pair, partner in _pairs(bag, settings, topics):
+            for number, (pair, partner) in enumerate(_pairs(bag, settings, topics)):
                 if settings.limit is not None and len(out.records) >= settings.limit:
                     break
                 try:
-                    frame = _frame(bag, pair, partner, settings, len(out.records))
+                    frame = _frame(bag, pair, partner, settings, number)
                     before = _evaluate(out, frame, resolver, samples, before)
                 except (FrameError, DataError) as error:
                     out.problems[str(error)] += 1
@@ -210,13 +209,10 @@ def _frame(
     rgb, depth = decode_rgb(bag, pair.rgb), decode_depth(bag, pair.depth)
     offset = (stamp_ns(bag.deserialize(pair.depth)) - pair.stamp_ns) / 1e6
     if settings.simulate is not None:
-        depth = crop_to_multiple(depth)
-        if min(depth.shape) < 2 * settings.scale:
-            raise FrameError(f"the depth image is {depth.shape[1]}x{depth.shape[0]}: too small to be shrunk")
-        rgb = cv2.resize(rgb, depth.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
-        rng = np.random.default_rng((settings.seed, number))
-        low = degrade(depth, settings.scale, settings.simulate, rng, rgb)
-        return Frame(pair.stamp_ns, offset, rgb, low, depth)
+        truth, seed = crop_to_multiple(depth), (settings.seed, number)
+        low, view = degrade_recorded(truth, rgb, settings.scale, settings.simulate, seed)
+        assert view is not None
+        return Frame(pair.stamp_ns, offset, view, low, truth)
     if settings.reference_topic is None:
         return Frame(pair.stamp_ns, offset, rgb, depth, None)
     if partner is None:

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Message types of recordings: those that a bag defines, the standard ones, and those installed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat, Nodetype
+from rosbags.typesys import (
+    Stores,
+    TypesysError,
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+)
+from rosbags.typesys.store import Typestore
+
+from depth_sr_ros.errors import DataError
+
+# Between the parts of a definition: that of a type, and those of the types that it holds.
+SEPARATOR = "=" * 80 + "\n"
+
+
+def ros2_types() -> Typestore:
+    """The standard message types; `ros2_types().types["std_msgs/msg/Header"]` is the class of a Header."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def known_types(connections: Iterable[Connection]) -> Typestore:
+    """The types that a bag's topics come with, and the standard ones for topics without a definition.
+
+    A definition that cannot be parsed costs its own topic alone.
+    """
+    types: dict[str, Any] = {}
+    for connection in connections:
+        try:
+            types.update(_parsed(connection.msgdef, connection.msgtype))
+        except TypesysError:
+            continue
+    if not all(connection.msgtype in types for connection in connections):
+        types = {**ros2_types().fielddefs, **types}
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store
+
+
+def definition_text(definition: MessageDefinition, msgtype: str) -> str:
+    """A bag's definition as another bag takes it, which knows IDL by its heading; empty where none is."""
+    is_bare = definition.format == MessageDefinitionFormat.IDL and not definition.data.startswith(SEPARATOR)
+    return f"{SEPARATOR}IDL: {msgtype}\n{definition.data}" if is_bare else definition.data
+
+
+def _parsed(definition: MessageDefinition, msgtype: str) -> dict[str, Any]:
+    if definition.format == MessageDefinitionFormat.NONE:
+        return {}
+    if definition.format == MessageDefinitionFormat.MSG:
+        return get_types_from_msg(definition.data, msgtype)
+    types: dict[str, Any] = {}
+    for part in definition_text(definition, msgtype).split(SEPARATOR)[1:]:
+        types.update(get_types_from_idl(part.partition("\n")[2]))
+    return types
+
+
+def installed_definition(msgtype: str) -> tuple[str, str]:
+    """The definition and the hash (RIHS01_...) of a message type of an installed package.
+
+    The definition holds those of all types within, as rosbag2 writes it. Packages keep them in
+    share/<package>/msg, under a prefix of AMENT_PREFIX_PATH or, from PyPI, of the Python environment.
+
+    Raises:
+        DataError: the type is not installed, or its definition cannot be parsed.
+    """
+    parts = {msgtype: _installed_text(msgtype)}
+    types: dict[str, Any] = {}
+    waiting = [msgtype]
+    while waiting:
+        name = waiting.pop()
+        try:
+            found = get_types_from_msg(parts[name], name)
+        except TypesysError as error:
+            raise DataError(f"the definition of {name} cannot be parsed: {error}") from error
+        types.update(found)
+        for inner in _named_in(found[name][1]):
+            if inner not in parts:
+                parts[inner] = _installed_text(inner)
+                waiting.append(inner)
+    first, *others = parts
+    sections = [f"{SEPARATOR}MSG: {name.replace('/msg/', '/')}\n{parts[name]}" for name in others]
+    return "\n".join([parts[first], *sections]), _installed_hash(msgtype, types)
+
+
+def _named_in(fields: Iterable[tuple[str, Any]]) -> list[str]:
+    """The message types of a message's fields, in their order."""
+    names = []
+    for _, (kind, rest) in fields:
+        inner, name = rest[0] if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE) else (kind, rest)
+        if inner == Nodetype.NAME:
+            names.append(name)
+    return names
+
+
+def _installed_text(msgtype: str) -> str:
+    path = _installed_file(msgtype, ".msg")
+    if path is None:
+        raise DataError(f"message type {msgtype} is not installed here: source its workspace")
+    return path.read_text(encoding="utf-8")
+
+
+def _installed_hash(msgtype: str, types: dict[str, Any]) -> str:
+    """As ROS has computed it, since Iron; else computed here, which is wrong for types with `char`."""
+    path = _installed_file(msgtype, ".json")
+    if path is not None:
+        hashes = json.loads(path.read_text(encoding="utf-8"))["type_hashes"]
+        return next(entry["hash_string"] for entry in hashes if entry["type_name"] == msgtype)
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store.hash_rihs01(msgtype)
+
+
+def _installed_file(msgtype: str, suffix: str) -> Path | None:
+    package, _, name = msgtype.partition("/msg/")
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    files = [Path(prefix, "share", package, "msg", name + suffix) for prefix in prefixes if prefix]
+    return next((file for file in files if file.is_file()), None)
