@@ -22,6 +22,7 @@ from rosbags.rosbag2 import (
 from rosbags.serde import SerdeError
 
 from depth_sr_ros.bag_types import definition_text, known_types, ros2_types
+from depth_sr_ros.bag_types import type_hash as hash_of
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import DataError
 
@@ -171,7 +172,7 @@ class BagReader:
         kind = connection.msgtype
         try:
             # Not in a lone .mcap file, nor in bags before Iron.
-            type_hash = connection.digest or self._types.hash_rihs01(kind)
+            type_hash = connection.digest or hash_of(kind, self._types.fielddefs)
         except KeyError:
             type_hash = ""
         qos = tuple(connection.ext.offered_qos_profiles)  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -55,6 +54,28 @@ def definition_text(definition: MessageDefinition, msgtype: str) -> str:
     return f"{SEPARATOR}IDL: {msgtype}\n{definition.data}" if is_bare else definition.data
 
 
+def type_hash(msgtype: str, types: dict[str, Any]) -> str:
+    """RIHS01_... of a type, of all `types` by name as `rosbags` parses them; KeyError where one is missing.
+
+    REP 2011 takes `char` of a .msg file for uint8, `rosbags` does not.
+    """
+    store = get_typestore(Stores.EMPTY)
+    store.register(
+        {
+            name: (constants, [(field, _char_as_uint8(kind)) for field, kind in fields])
+            for name, (constants, fields) in types.items()
+        }
+    )
+    return store.hash_rihs01(msgtype)
+
+
+def _char_as_uint8(description: Any) -> Any:
+    kind, rest = description
+    if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        return kind, (_char_as_uint8(rest[0]), rest[1])
+    return (kind, ("uint8", rest[1])) if kind == Nodetype.BASE and rest[0] == "char" else description
+
+
 def _parsed(definition: MessageDefinition, msgtype: str) -> dict[str, Any]:
     if definition.format == MessageDefinitionFormat.NONE:
         return {}
@@ -91,7 +112,7 @@ def installed_definition(msgtype: str) -> tuple[str, str]:
                 waiting.append(inner)
     first, *others = parts
     sections = [f"{SEPARATOR}MSG: {name.replace('/msg/', '/')}\n{parts[name]}" for name in others]
-    return "\n".join([parts[first], *sections]), _installed_hash(msgtype, types)
+    return "\n".join([parts[first], *sections]), type_hash(msgtype, types)
 
 
 def _named_in(fields: Iterable[tuple[str, Any]]) -> list[str]:
@@ -105,25 +126,9 @@ def _named_in(fields: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def _installed_text(msgtype: str) -> str:
-    path = _installed_file(msgtype, ".msg")
-    if path is None:
-        raise DataError(f"message type {msgtype} is not installed here: source its workspace")
-    return path.read_text(encoding="utf-8")
-
-
-def _installed_hash(msgtype: str, types: dict[str, Any]) -> str:
-    """As ROS has computed it, since Iron; else computed here, which is wrong for types with `char`."""
-    path = _installed_file(msgtype, ".json")
-    if path is not None:
-        hashes = json.loads(path.read_text(encoding="utf-8"))["type_hashes"]
-        return next(entry["hash_string"] for entry in hashes if entry["type_name"] == msgtype)
-    store = get_typestore(Stores.EMPTY)
-    store.register(types)
-    return store.hash_rihs01(msgtype)
-
-
-def _installed_file(msgtype: str, suffix: str) -> Path | None:
     package, _, name = msgtype.partition("/msg/")
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    files = [Path(prefix, "share", package, "msg", name + suffix) for prefix in prefixes if prefix]
-    return next((file for file in files if file.is_file()), None)
+    for path in (Path(prefix, "share", package, "msg", f"{name}.msg") for prefix in prefixes if prefix):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise DataError(f"message type {msgtype} is not installed here: source its workspace")

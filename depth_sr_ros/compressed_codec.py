@@ -137,7 +137,7 @@ def _codes(metres: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint16], flo
     if not valid.any():
         return codes, 1.0, 0.0
     inverse = 1 / metres[valid].astype(np.float64)
-    # A frame of one depth has no range, and the header holds A and B in 32 bits: they must not grow without end.
+    # A frame of one depth has no range; A and B must fit the 32 bits that the header has for each.
     span = max(float(np.ptp(inverse)), 1e-3 * float(inverse.max()))
     a = float(np.float32(65534 / span))
     b = float(np.float32(65535 - a * inverse.max()))
