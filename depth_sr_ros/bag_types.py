@@ -94,7 +94,7 @@ def installed_definition(msgtype: str) -> tuple[str, str]:
     share/<package>/msg, under a prefix of AMENT_PREFIX_PATH or, from PyPI, of the Python environment.
 
     Raises:
-        DataError: the type is not installed, or its definition cannot be parsed.
+        DataError: the type is not installed, its definition cannot be parsed, or it holds a wstring.
     """
     parts = {msgtype: _installed_text(msgtype)}
     types: dict[str, Any] = {}
@@ -107,6 +107,8 @@ def installed_definition(msgtype: str) -> tuple[str, str]:
             raise DataError(f"the definition of {name} cannot be parsed: {error}") from error
         types.update(found)
         for inner in _named_in(found[name][1]):
+            if inner.endswith("/wstring"):  # which `rosbags` takes for a message
+                raise DataError(f"{name} holds a wstring, which the library that writes bags does not know")
             if inner not in parts:
                 parts[inner] = _installed_text(inner)
                 waiting.append(inner)

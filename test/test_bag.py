@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from depth_sr_ros.bag import BagReader, BagWriter
-from depth_sr_ros.errors import DataError
+from depth_sr_ros.errors import ConfigError, DataError
 
 IMAGE = "sensor_msgs/msg/Image"
 
@@ -102,3 +102,78 @@ def test_a_topic_keeps_its_type(tmp_path: Path) -> None:
             bag.write("/a", "std_msgs/msg/Bool", 1, bag.make("std_msgs/msg/Bool", data=True))
         with pytest.raises(DataError, match="not a standard ROS 2 type"):
             bag.write("/b", "my_msgs/msg/Thing", 1, b"")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_file_that_ends_early_is_never_more_than_an_error(
+    tmp_path: Path, storage: str, compression: str
+) -> None:
+    with BagWriter(tmp_path / "bag", storage, compression) as bag:
+        for index in range(40):
+            data = np.random.default_rng(index).bytes(3000).hex()
+            bag.write("/text", "std_msgs/msg/String", index, bag.make("std_msgs/msg/String", data=data))
+    (file,) = (path for path in (tmp_path / "bag").iterdir() if path.suffix != ".yaml")
+    whole = file.read_bytes()
+    read = []
+    for size in range(0, len(whole) * 19 // 20, len(whole) // 37):
+        file.write_bytes(whole[:size])
+        for path in (tmp_path / "bag", file):
+            try:
+                with BagReader(path) as reader:
+                    read.append(len(list(reader.messages())))
+            except DataError as error:
+                assert "bag" in str(error) and "\n" not in str(error)
+            else:
+                assert storage == "sqlite3", "mcap's index comes last"
+    assert all(count < 40 for count in read)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_an_empty_bag_is_readable_and_says_so(tmp_path: Path, storage: str) -> None:
+    with BagWriter(tmp_path / "bag", storage):
+        pass
+    with BagReader(tmp_path / "bag") as bag:
+        assert (bag.topics, bag.message_count, list(bag.messages())) == ({}, 0, [])
+        with pytest.raises(DataError, match="bag holds no message"):
+            bag.check_not_empty()
+
+
+def test_a_part_of_a_bag_is_read_by_time(tmp_path: Path) -> None:
+    write_images(tmp_path / "bag", count=5)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.start_ns == 7 and bag.message_count == 5
+        times = [message.time_ns for message in bag.messages(start_ns=10**9 + 7, stop_ns=3 * 10**9 + 7)]
+    assert times == [10**9 + 7, 2 * 10**9 + 7]
+
+
+def test_an_unknown_storage_or_compression_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="storage is 'msqlite', but must be one of mcap, sqlite3"):
+        BagWriter(tmp_path / "bag", "msqlite")
+    with pytest.raises(ConfigError, match="compression is 'lz4', but must be one of none, zstd"):
+        BagWriter(tmp_path / "bag", "mcap", "lz4")
+    assert not (tmp_path / "bag").exists()
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_the_mcap_library_reads_what_we_write(tmp_path: Path, compression: str) -> None:
+    mcap_reader = pytest.importorskip("mcap.reader", reason="the mcap library is not installed")
+    frames = []
+    with BagWriter(tmp_path / "bag", compression=compression) as bag:
+        for index in range(60):  # several chunks
+            text = np.random.default_rng(index).bytes(20_000).hex()
+            message = bag.types.serialize_cdr(
+                bag.make("std_msgs/msg/String", data=text), "std_msgs/msg/String"
+            )
+            frames.append(bytes(message))
+            bag.write("/text", "std_msgs/msg/String", index, frames[-1])
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as file:
+        reader = mcap_reader.make_reader(file, validate_crcs=True)
+        summary = reader.get_summary()
+        read = list(reader.iter_messages())
+    assert len(summary.chunk_indexes) > 1
+    assert {chunk.compression for chunk in summary.chunk_indexes} == {"zstd" if compression == "zstd" else ""}
+    assert [message.data for _, _, message in read] == frames
+    assert {(s.name, s.encoding, c.topic, c.message_encoding) for s, c, _ in read} == {
+        ("std_msgs/msg/String", "ros2msg", "/text", "cdr")
+    }
