@@ -33,7 +33,7 @@ CLOCK_PERIOD_S = 0.01
 POLL_PERIOD_S = 0.02
 SHOW_PERIOD_S = 0.1
 # A subscriber discovers this side by itself, maybe later; if it is best effort, it misses what came before.
-SETTLE_S = 0.3
+SETTLE_S = 1.0
 # A process that ends takes with it what its subscribers have not fetched yet.
 LINGER_S = 0.5
 ACKNOWLEDGE_S = 2.0
@@ -185,7 +185,7 @@ class BagPlayer:
         return [name for name, p in self._publishers.items() if not p.get_subscription_count()]
 
     def _publish_latched(self) -> None:
-        """What late subscribers would have got at the start: /tf_static comes before any of it."""
+        """What late subscribers would have got at the start: /tf_static comes before all that needs it."""
         if self._latched and self._settings.start_s:
             for message in self._bag.messages(self._latched, stop_ns=self._first_ns):
                 self._publish(message)
@@ -193,6 +193,7 @@ class BagPlayer:
     def _play_once(self, progress: Progress, task: TaskID) -> bool:
         """One round; False where a signal ended it."""
         self._clock.start(self._first_ns)
+        begun = False
         for message in self._bag.messages(self._publishers, self._first_ns):
             while (left_s := self._clock.seconds_until(message.time_ns)) > 0:
                 if not self._go_on(progress, task, message.time_ns):
@@ -200,10 +201,11 @@ class BagPlayer:
                 time.sleep(min(left_s, CLOCK_PERIOD_S if self._clock_publisher else POLL_PERIOD_S))
             if not self._go_on(progress, task, message.time_ns):
                 return False
-            if not self._sent:
+            if not begun:
                 self._publish_latched()
+            begun = True
             self._publish(message)
-        if not self._sent + self._failed:
+        if not begun:
             names = ", ".join(self._publishers)
             raise DataError(f"{self._bag.path} holds no message on {names} from --start on")
         return True
