@@ -45,7 +45,8 @@ def play(
 
     names = _names(topics)
     play_bag(
-        PlaySettings(bag, rate, loop, start, names, clock, pause, wait_for_subscribers), Console(stderr=True)
+        PlaySettings(bag, rate, loop, start, names, clock, pause, wait_for_subscribers),
+        Console(stderr=True, highlight=False),
     )
 
 
@@ -67,7 +68,7 @@ def record(
     from depth_sr_ros.ros.bag_recorder import RecordSettings, record_bag
 
     settings = RecordSettings(out, _names(topics), all_topics, duration, storage, compress)
-    count = record_bag(settings, Console(stderr=True))
+    count = record_bag(settings, Console(stderr=True, highlight=False))
     typer.echo(f"{out}: {count} messages")
     sys.exit(0 if count else 1)
 

@@ -274,6 +274,7 @@ def test_topics_that_cannot_be_played_are_named_and_the_others_played(peer: Peer
 
 
 def test_a_recorder_follows_publishers_that_come_later_and_offer_less(peer: Peer, tmp_path: Path) -> None:
+    peer.node.create_publisher(String, "/_hidden", 10)
     reliable = peer.node.create_publisher(String, "/words", 10)
     with command("record", "--out", tmp_path / "bag", "--all") as recorder:
         peer.wait_for_subscriber([reliable], recorder)
@@ -286,6 +287,7 @@ def test_a_recorder_follows_publishers_that_come_later_and_offer_less(peer: Peer
         peer.spin_for(0.5)
         end(recorder)
     found = by_topic(tmp_path / "bag")
+    assert "/_hidden" not in found
     assert [m.raw for m in found["/words"]] == [
         padded(serialize_message(String(data=text))) for text in ("reliable", "best effort")
     ]

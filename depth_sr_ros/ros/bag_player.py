@@ -251,7 +251,9 @@ class BagPlayer:
 
     def _say_what_was_played(self) -> None:
         failed = f", {self._failed} could not be sent" if self._failed else ""
-        self._console.print(f"{self._sent} messages on {len(self._publishers)} topics{failed}", markup=False)
+        count = len(self._publishers)
+        topics = "1 topic" if count == 1 else f"{count} topics"
+        self._console.print(f"{self._sent} messages on {topics}{failed}", markup=False)
         unheard = self._unheard()
         if unheard:
             self._console.print(f"nobody listens to {', '.join(unheard)}", markup=False)
