@@ -97,13 +97,14 @@ def simulate_bag(settings: SimulationSettings, on_message: Callable[[], object] 
             rgb = choose_topic(bag, kinds, "rgb", settings.rgb_topic)
         size = _low_size(bag, depth, settings.scale)
         result = Simulation(depth, _info_topic(bag, kinds, depth), size)
-        with BagWriter(settings.out, settings.storage, settings.compression) as target:
-            try:
+        target = BagWriter(settings.out, settings.storage, settings.compression)
+        try:
+            with target:
                 _copy(bag, target, settings, result, rgb, on_message)
-            except BaseException:
-                # Half a recording looks like a whole one to whoever finds it.
-                shutil.rmtree(settings.out, ignore_errors=True)
-                raise
+        except BaseException:
+            # Half a recording looks like a whole one to whoever finds it.
+            shutil.rmtree(settings.out, ignore_errors=True)
+            raise
     return result
 
 
@@ -163,6 +164,9 @@ def _copy(
         if changed is not None:
             target.write(message.topic, message.msgtype, message.time_ns, changed)
         on_message()
+    if not result.frames:
+        reason, count = result.problems.most_common(1)[0]
+        raise DataError(f"no depth frame of {bag.path} can be used: {reason} ({count} times)")
 
 
 class _Degrader:

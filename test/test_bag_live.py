@@ -134,7 +134,9 @@ def publish_for_a_recording(peer: Peer, process: PythonProcess) -> dict[str, lis
         "/robot_description": (String, LATCH, [String(data="<robot/>")]),
     }
     raws = {topic: [bytes(serialize_message(m)) for m in sent] for topic, (_, _, sent) in topics.items()}
-    publishers = {t: peer.node.create_publisher(kind, t, qos) for t, (kind, qos, _) in topics.items()}
+    publishers: dict[str, Publisher] = {
+        name: peer.node.create_publisher(kind, name, qos) for name, (kind, qos, _) in topics.items()
+    }
     publishers["/robot_description"].publish(raws["/robot_description"][0])
     peer.wait_for_subscriber(list(publishers.values()), process)
     peer.spin_for(1.0)  # a best-effort message is lost where only this side knows of the other

@@ -210,6 +210,18 @@ def test_a_damaged_frame_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(depths(tmp_path / "out")) == 3
 
 
+def test_a_recording_whose_pictures_are_all_damaged_is_an_error(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        broken = bag.make(
+            "sensor_msgs/msg/CompressedImage", header=header(bag, 1), format="jpeg", data=np.ones(9, np.uint8)
+        )
+        bag.write("/camera/color/image_raw/compressed", "sensor_msgs/msg/CompressedImage", 1, broken)
+        bag.write(DEPTH, IMAGE, 2, image(bag, 1, metres(0), "32FC1"))
+    with pytest.raises(DataError, match="no depth frame of .*bag can be used: the RGB data start with"):
+        simulate_bag(settings(tmp_path / "bag", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluate_scores_the_result_as_it_scores_its_own_simulation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

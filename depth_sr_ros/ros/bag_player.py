@@ -108,18 +108,19 @@ class BagPlayer:
     ) -> None:
         self._node, self._bag, self._settings, self._clock = node, bag, settings, clock
         self._signals, self._keyboard, self._console = signals, keyboard, console
+        self._toggles = 0
+        signal.signal(signal.SIGUSR1, self._on_toggle)  # whose default effect is to end the process
         self._first_ns = bag.start_ns + round(settings.start_s * NS_PER_S)
         self._latched: list[str] = []
         self._publishers = self._make_publishers()
         self._clock_publisher = node.create_publisher(Clock, CLOCK_TOPIC, 10) if settings.with_clock else None
         self._next_tick_s = self._next_show_s = 0.0
-        self._toggles = 0
         self._sent = self._failed = 0
-        signal.signal(signal.SIGUSR1, self._on_toggle)
 
     def play(self) -> int:
         """Publish everything at its time; returns how many messages that were."""
-        self._wait_for_subscribers()
+        with self._console.status("waiting for subscribers"):
+            self._wait_for_subscribers()
         columns = (TextColumn("{task.description}"), BarColumn())
         with Progress(*columns, console=self._console, transient=True) as progress:
             length = max(self._bag.duration_s - self._settings.start_s, 1e-9)
@@ -195,11 +196,13 @@ class BagPlayer:
         self._clock.start(self._first_ns)
         begun = False
         for message in self._bag.messages(self._publishers, self._first_ns):
-            while (left_s := self._clock.seconds_until(message.time_ns)) > 0:
-                if not self._go_on(progress, task, message.time_ns):
-                    return False
+            # The keys come before the look at the clock: after a pause nothing goes out, however late it is.
+            while self._go_on(progress, task, message.time_ns):
+                left_s = self._clock.seconds_until(message.time_ns)
+                if left_s <= 0:
+                    break
                 time.sleep(min(left_s, CLOCK_PERIOD_S if self._clock_publisher else POLL_PERIOD_S))
-            if not self._go_on(progress, task, message.time_ns):
+            else:
                 return False
             if not begun:
                 self._publish_latched()
@@ -231,9 +234,8 @@ class BagPlayer:
         if self._clock.is_paused:
             key = "space goes on" if self._keyboard.is_there else "SIGUSR1 goes on"
             return f"paused at {seconds:.1f} s, {key}"
-        return f"{seconds:.1f} s, {self._sent} messages" + (
-            ", space pauses" if self._keyboard.is_there else ""
-        )
+        key = ", space pauses" if self._keyboard.is_there else ""
+        return f"{seconds:.1f} s, {self._sent} messages{key}"
 
     def _publish(self, message: BagMessage) -> None:
         try:
