@@ -73,9 +73,7 @@ def play_bag(settings: PlaySettings, console: Console) -> int:
     clock = PlaybackClock(settings.rate, settings.is_paused)
     signals = StopSignals()
     with BagReader(settings.bag) as bag:
-        bag.check_not_empty()
-        if settings.start_s > bag.duration_s:
-            raise ConfigError(f"start is {settings.start_s:g} s, but {bag.path} lasts {bag.duration_s:.1f} s")
+        _check(settings, bag)
         with initialised(), Keyboard() as keyboard:
             node = Node("depth_sr_player", start_parameter_services=False)
             try:
@@ -83,6 +81,17 @@ def play_bag(settings: PlaySettings, console: Console) -> int:
                 return player.play()
             finally:
                 node.destroy_node()
+
+
+def _check(settings: PlaySettings, bag: BagReader) -> None:
+    """Say what the recording cannot give before ROS starts."""
+    bag.check_not_empty()
+    if settings.start_s > bag.duration_s:
+        raise ConfigError(f"start is {settings.start_s:g} s, but {bag.path} lasts {bag.duration_s:.1f} s")
+    missing = sorted(set(settings.topics) - set(bag.topics))
+    if missing:
+        known = ", ".join(sorted(bag.topics))
+        raise DataError(f"{bag.path} holds no topic {', '.join(missing)}: it holds {known}")
 
 
 class BagPlayer:
@@ -93,7 +102,7 @@ class BagPlayer:
         signals: end it.
 
     Raises:
-        DataError: a topic that was not recorded, or none that can be played.
+        DataError: no topic can be played.
     """
 
     def __init__(
@@ -134,10 +143,6 @@ class BagPlayer:
 
     def _make_publishers(self) -> dict[str, Publisher]:
         wanted = self._settings.topics or self._bag.topics
-        missing = sorted(set(wanted) - set(self._bag.topics))
-        if missing:
-            known = ", ".join(sorted(self._bag.topics))
-            raise DataError(f"{self._bag.path} holds no topic {', '.join(missing)}: it holds {known}")
         publishers: dict[str, Publisher] = {}
         skipped = []
         for topic in self._bag.recorded:
