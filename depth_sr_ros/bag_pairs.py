@@ -44,28 +44,45 @@ def find_topics(
 
     Raises DataError where there is none, more than one, or one with messages of another type.
     """
-    kinds = _image_kinds(bag)
-    found = {}
-    for kind, name in (("rgb", rgb), ("depth", depth)):
-        if name is not None:
-            if name not in kinds:
-                known = ", ".join(f"{topic} ({what})" for topic, what in sorted(kinds.items())) or "none"
-                raise DataError(f"{bag.path} has no images on {name!r}; its image topics: {known}")
-            found[kind] = name
-            continue
-        fitting = sorted(topic for topic, what in kinds.items() if what == kind and topic not in besides)
-        if not fitting:
-            held = ", ".join(f"{topic} ({what})" for topic, what in sorted(bag.topics.items())) or "nothing"
-            raise DataError(f"{bag.path} holds no {kind} images that this package can read; it holds {held}")
-        if len(fitting) > 1:
-            raise DataError(
-                f"{bag.path}: which topic has the {kind} images? {', '.join(fitting)} all might; name one"
-            )
-        found[kind] = fitting[0]
-    return RgbdTopics(**found)
+    kinds = image_kinds(bag)
+    return RgbdTopics(
+        choose_topic(bag, kinds, "rgb", rgb, besides), choose_topic(bag, kinds, "depth", depth, besides)
+    )
 
 
-def _image_kinds(bag: BagReader) -> dict[str, str]:
+def choose_topic(
+    bag: BagReader, kinds: dict[str, str], kind: str, name: str | None = None, besides: Collection[str] = ()
+) -> str:
+    """The topic named, or the only one of `kind` ("rgb" or "depth"); `kinds` is what `image_kinds` told.
+
+    Raises DataError as `find_topics`.
+    """
+    if name is not None:
+        if name not in kinds:
+            known = ", ".join(f"{topic} ({what})" for topic, what in sorted(kinds.items())) or "none"
+            raise DataError(f"{bag.path} has no images on {name!r}; its image topics: {known}")
+        return name
+    fitting = sorted(topic for topic, what in kinds.items() if what == kind and topic not in besides)
+    if not fitting:
+        held = ", ".join(f"{topic} ({what})" for topic, what in sorted(bag.topics.items())) or "nothing"
+        raise DataError(f"{bag.path} holds no {kind} images that this package can read; it holds {held}")
+    if len(fitting) > 1:
+        raise DataError(
+            f"{bag.path}: which topic has the {kind} images? {', '.join(fitting)} all might; name one"
+        )
+    return fitting[0]
+
+
+def camera_info_topic(image_topic: str, msgtype: str) -> str:
+    """Where REP 144 has the CameraInfo of an image topic: beside it.
+
+    The name of a compressed topic is that of the raw one and its transport.
+    """
+    raw = image_topic.rpartition("/")[0] if msgtype == COMPRESSED else image_topic
+    return f"{raw.rpartition('/')[0]}/camera_info"
+
+
+def image_kinds(bag: BagReader) -> dict[str, str]:
     """`rgb` or `depth` of each topic with images, as its first message says."""
     wanted = [topic for topic, kind in bag.topics.items() if kind in (IMAGE, COMPRESSED)]
     kinds: dict[str, str] = {}

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from depth_sr_ros import cli_bags
 from depth_sr_ros.cli_evaluate import evaluate
 from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile, Threads, Variant
 from depth_sr_ros.errors import DataError, DepthSRError
+from depth_sr_ros.ros_installation import need_rclpy as _need_rclpy
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
 
@@ -191,13 +193,9 @@ def version() -> None:
     typer.echo(depth_sr_ros.__version__)
 
 
-def _need_rclpy(what: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("rclpy") is None:
-        raise DataError(
-            f"{what} needs rclpy: source a ROS 2 distribution, or pip install 'depth_sr_ros[ros]'"
-        )
+app.command()(cli_bags.play)
+app.command()(cli_bags.record)
+app.command()(cli_bags.simulate)
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs/CompressedImage -> NumPy: JPEG and PNG colour, PNG and RVL depth of image_transport.
+"""sensor_msgs/CompressedImage -> NumPy: JPEG and PNG colour, PNG and RVL depth; and depth back into PNG.
 
 Nothing here imports ROS: anything with a `format` and `data` serves as a message. The data are not trusted:
 sizes are checked against limits, and against what so few bytes can hold, before memory is taken for them.
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from depth_sr_ros import image_codec
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.image_codec import DEPTH_ENCODINGS
 from depth_sr_ros.rvl import SIZE_BYTES, decode_rvl, rvl_size
@@ -106,6 +107,42 @@ def decode_depth(message: CompressedImageLike) -> tuple[Array, float]:
         raise FrameError(f"the depth code's A, B are {a}, {b}, but must be finite and A above 0")
     pixels = _png_depth(body) if codec == "png" else _rvl_depth(body)
     return (_metres(pixels, a, b) if encoding == "32FC1" else pixels), DEPTH_ENCODINGS[encoding][1]
+
+
+def encode_depth(metres: npt.NDArray[np.float32], like: CompressedImageLike) -> tuple[str, Bytes]:
+    """The format and the data of depth (float32 HxW metres, invalid = NaN) in the manner of a message.
+
+    16UC1 stays 16UC1 and 32FC1 stays 32FC1, with or without compressedDepth's header; RVL becomes PNG, which
+    loses nothing either. Raises FrameError where `like` is no depth that `decode_depth` knows.
+    """
+    encoding, _ = _depth_format(like)
+    if encoding == "32FC1":
+        codes, a, b = _codes(metres)
+        return "32FC1; compressedDepth png", _png_with_header(codes, a, b)
+    millimetres = np.frombuffer(image_codec.encode_depth(metres, "16UC1"), np.uint16).reshape(metres.shape)
+    if _bytes_of(like, "depth")[:8].tobytes() == _PNG_MAGIC:
+        return like.format, cv2.imencode(".png", millimetres)[1].ravel()
+    return f"{encoding}; compressedDepth png", _png_with_header(millimetres, 0.0, 0.0)
+
+
+def _png_with_header(pixels: npt.NDArray[np.uint16], a: float, b: float) -> Bytes:
+    header = np.frombuffer(_DEPTH_HEADER.pack(0, a, b), np.uint8)
+    return np.concatenate([header, cv2.imencode(".png", pixels)[1].ravel()])
+
+
+def _codes(metres: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint16], float, float]:
+    """Inverse-depth codes 1 to 65,535 over the frame's own range, 0 = invalid; and A and B, see `_metres`."""
+    codes = np.zeros(metres.shape, np.uint16)
+    valid = (metres > 0) & (metres < np.inf)
+    if not valid.any():
+        return codes, 1.0, 0.0
+    inverse = 1 / metres[valid].astype(np.float64)
+    # A frame of one depth has no range; A and B must fit the 32 bits that the header has for each.
+    span = max(float(np.ptp(inverse)), 1e-3 * float(inverse.max()))
+    a = float(np.float32(65534 / span))
+    b = float(np.float32(65535 - a * inverse.max()))
+    codes[valid] = np.clip(np.rint(a * inverse + b), 1, 65535)
+    return codes, a, b
 
 
 def _depth_format(message: CompressedImageLike) -> tuple[str, str]:

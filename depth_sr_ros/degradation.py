@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from depth_sr_ros.config import check_choice
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.metrics import valid_mask
 from depth_sr_ros.sensor_profiles import SENSORS, Picture, cell_mean
 
 PROFILES = ("clean", "bicubic", "noisy", *SENSORS)
 SEEDED = tuple(name for name in PROFILES if name not in ("clean", "bicubic", "codec"))  # they draw
 CROP_MULTIPLE = 16
+SCALES = (2, 4, 8, 16)  # of a recording that is degraded
 OUTLIER_SHARE = 0.02
 QUANTISATION_STEPS = 2**10 - 1
 QUADRATIC_CAP_M = 5.0
@@ -58,6 +60,26 @@ def degrade(
         return SENSORS[profile](measured, scale, rgb, rng, 1.0)
     clean = cell_mean(depth_hr, scale)
     return _sensor(clean, rng) if profile == "noisy" else clean
+
+
+def check_scale(scale: int) -> None:
+    """ConfigError unless `scale` is one of SCALES."""
+    if scale not in SCALES:
+        raise ConfigError(f"scale is {scale}, but must be 2, 4, 8 or 16")
+
+
+def degrade_recorded(
+    depth: Depth, rgb: Picture | None, scale: int, profile: str, seed: tuple[int, ...]
+) -> tuple[Depth, Picture | None]:
+    """`degrade` for a frame of a recording: (low-resolution depth, the picture at the size of `depth`).
+
+    `seed` is that of the recording and the frame's number. Raises FrameError where the frame is too small.
+    """
+    if min(depth.shape) < 2 * scale:
+        raise FrameError(f"the depth image is {depth.shape[1]}x{depth.shape[0]}: too small to be shrunk")
+    if rgb is not None:
+        rgb = cv2.resize(rgb, depth.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return degrade(depth, scale, profile, np.random.default_rng(seed), rgb), rgb
 
 
 def _sensor(clean: Depth, rng: np.random.Generator) -> Depth:

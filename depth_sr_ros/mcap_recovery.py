@@ -4,80 +4,79 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import zstandard
 from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
-from rosbags.highlevel import AnyReaderError
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
 from rosbags.rosbag2 import ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import TypesysError, get_types_from_msg
-from rosbags.typesys.store import Typestore
 
 MAX_RECORD_BYTES = 2**30  # what follows the break may look like a length
 # Of a record that is not all there, or of what lies behind it: the reader's own, zstd's, lz4's and struct's.
 BROKEN = (McapError, zstandard.ZstdError, RuntimeError, struct.error, ValueError)
-
-
-class RecoveredConnection(NamedTuple):
-    """A topic; the names are those of rosbags' Connection."""
-
-    topic: str
-    msgtype: str
-    msgcount: int
+FORMATS = {
+    "ros2msg": MessageDefinitionFormat.MSG,
+    "ros2idl": MessageDefinitionFormat.IDL,
+}
 
 
 class RecoveredReader:
-    """The part of rosbags' AnyReader that BagReader uses, for the .mcap files `paths` of one recording.
+    """The part of rosbags' Reader that BagReader uses, for the .mcap files `paths` of one recording.
 
     An intact file has an index at its end. Without it the messages are found by reading from the start, once
     here and once for each `messages`. Raises ReaderError where nothing can be read.
     """
 
-    def __init__(self, paths: Sequence[Path], types: Typestore) -> None:
-        self._paths, self._types = paths, types
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
         counts: dict[tuple[str, str], int] = {}
-        definitions: dict[str, str] = {}
+        definitions: dict[str, MessageDefinition] = {}
         first, last = None, 0
-        for schema, channel, message in self._records(definitions):
+        for schema, channel, message in self._records():
             key = (channel.topic, schema.name)
             counts[key] = counts.get(key, 0) + 1
-            first, last = message.log_time if first is None else first, message.log_time
+            definitions[schema.name] = _definition(schema)
+            first = message.log_time if first is None else min(first, message.log_time)
+            last = max(last, message.log_time)
         if first is None:
             raise ReaderError("no message in it is complete")
-        self.duration = last - first
-        self.connections = [RecoveredConnection(*key, count) for key, count in counts.items()]
-        for name, text in definitions.items():
-            if name not in types.types:
-                types.register(get_types_from_msg(text, name))
+        self.start_time, self.duration = first, last - first
+        self.message_count = sum(counts.values())
+        unknown = ConnectionExtRosbag2("cdr", [])
+        self.connections = [
+            Connection(number, topic, kind, definitions[kind], "", count, unknown, self)
+            for number, ((topic, kind), count) in enumerate(counts.items())
+        ]
 
     def messages(
-        self, connections: Collection[RecoveredConnection]
-    ) -> Iterator[tuple[RecoveredConnection, int, bytes]]:
-        """(connection, time of arrival in ns, CDR bytes); ReaderError, where the recording breaks off."""
-        wanted = {connection.topic: connection for connection in connections}
-        count = 0
-        for _, channel, message in self._records({}):
-            count += 1
-            if channel.topic in wanted:
-                yield wanted[channel.topic], message.log_time, message.data
-        raise ReaderError(f"the recording breaks off after {count} messages")
+        self, connections: Iterable[Connection], start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """(connection, time of arrival in ns, CDR bytes) in the order of the file.
 
-    def deserialize(self, raw: bytes, msgtype: str) -> Any:
-        """As AnyReader's; AnyReaderError where the bytes are no such message."""
-        try:
-            return self._types.deserialize_cdr(raw, msgtype)
-        except (SerdeError, TypesysError, KeyError) as error:
-            raise AnyReaderError(f"{msgtype} cannot be read: {error}") from error
+        Of those from `start` on and before `stop`. ReaderError, where the recording breaks off.
+        """
+        wanted = {connection.topic: connection for connection in connections}
+        low, high = -1 if start is None else start, float("inf") if stop is None else stop
+        for _, channel, message in self._records():
+            if channel.topic in wanted and low <= message.log_time < high:
+                yield wanted[channel.topic], message.log_time, message.data
+        raise ReaderError(f"the recording breaks off after {self.message_count} messages")
+
+    def open(self) -> None:
+        """Nothing has to be opened beforehand."""
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _records(self, definitions: dict[str, str]) -> Iterator[tuple[Schema, Channel, Message]]:
+    def _records(self) -> Iterator[tuple[Schema, Channel, Message]]:
         for path in self._paths:
             schemas: dict[int, Schema] = {}
             channels: dict[int, Channel] = {}
@@ -87,8 +86,6 @@ class RecoveredReader:
                     for record in reader.records:
                         if isinstance(record, Schema):
                             schemas[record.id] = record
-                            if record.encoding == "ros2msg":
-                                definitions[record.name] = record.data.decode()
                         elif isinstance(record, Channel):
                             channels[record.id] = record
                         elif isinstance(record, Message):
@@ -96,3 +93,13 @@ class RecoveredReader:
                             yield schemas[channel.schema_id], channel, record
                 except BROKEN:
                     continue
+
+
+def _definition(schema: Schema) -> MessageDefinition:
+    # rosbag2 writes an empty text for a type that it has no definition of.
+    known = (
+        FORMATS.get(schema.encoding, MessageDefinitionFormat.NONE)
+        if schema.data
+        else MessageDefinitionFormat.NONE
+    )
+    return MessageDefinition(known, schema.data.decode())

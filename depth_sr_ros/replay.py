@@ -116,11 +116,11 @@ def replay(
         out = Replay(settings, frames.topics, "recorded answers")
         scorer = _Scorer(out, samples)
         try:
-            for found in frames:
+            for number, found in enumerate(frames):
                 if settings.limit is not None and len(out.records) >= settings.limit:
                     break
                 try:
-                    frame = frames.decode(*found, number=len(out.records))
+                    frame = frames.decode(*found, number=number)
                     if resolver is not None and not out.records:
                         _warm_up(resolver, frame)
                     scorer.add(frame, *_answer(frame, resolver))

@@ -24,7 +24,7 @@ from depth_sr_ros.bag_pairs import (
     stamp_ns,
 )
 from depth_sr_ros.config import check_choice
-from depth_sr_ros.degradation import PROFILES, crop_to_multiple, degrade
+from depth_sr_ros.degradation import PROFILES, check_scale, crop_to_multiple, degrade_recorded
 from depth_sr_ros.errors import ConfigError, FrameError
 
 LOOKAHEAD = 16  # pairs: more than ever are missing one after the other, fewer than a round has
@@ -62,8 +62,7 @@ class ReplaySettings:
                 raise ConfigError("simulate and a reference topic are two truths: choose one")
             if self.answer_topic is not None:
                 raise ConfigError("simulate changes the input, so recorded answers do not belong to it")
-            if self.scale not in (2, 4, 8, 16):
-                raise ConfigError(f"scale is {self.scale}, but must be 2, 4, 8 or 16")
+            check_scale(self.scale)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}, but must be at least 1")
 
@@ -134,8 +133,10 @@ class ReplayFrames:
             rgb = _resized(rgb, given.depth.shape)
         truth = None
         if settings.simulate is not None:
-            truth = crop_to_multiple(depth)
-            rgb, depth = self._simulated(rgb, truth, number)
+            truth, seed = crop_to_multiple(depth), (settings.seed, number)
+            depth, view = degrade_recorded(truth, rgb, settings.scale, settings.simulate, seed)
+            assert view is not None
+            rgb = view
         elif settings.reference_topic is not None:
             if reference is None:
                 raise FrameError(f"no frame of {settings.reference_topic} belongs to an RGB image")
@@ -158,15 +159,6 @@ class ReplayFrames:
             raise FrameError(f"no answer on {self._settings.answer_topic} belongs to a pair")
         latency = (answer.depth.time_ns - pair.rgb.time_ns) / 1e6
         return Answer(decode_depth(self._bag, answer.depth), answer.depth.time_ns, latency)
-
-    def _simulated(self, rgb: Rgb, truth: Depth, number: int) -> tuple[Rgb, Depth]:
-        scale, profile = self._settings.scale, self._settings.simulate
-        assert profile is not None
-        if min(truth.shape) < 2 * scale:
-            raise FrameError(f"the depth image is {truth.shape[1]}x{truth.shape[0]}: too small to be shrunk")
-        rgb = _resized(rgb, truth.shape)
-        rng = np.random.default_rng((self._settings.seed, number))
-        return rgb, degrade(truth, scale, profile, rng, rgb)
 
 
 class _Side:

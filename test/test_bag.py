@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,8 +14,9 @@ from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 
 from depth_sr_ros.bag import BagMessage, BagReader, BagWriter, ros2_types
-from depth_sr_ros.errors import DataError
+from depth_sr_ros.errors import ConfigError, DataError
 
+REPO_ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "sensor_msgs/msg/Image"
 
 
@@ -151,3 +154,90 @@ def test_a_topic_keeps_its_type(tmp_path: Path) -> None:
             bag.write("/a", "std_msgs/msg/Bool", 1, bag.make("std_msgs/msg/Bool", data=True))
         with pytest.raises(DataError, match="not a standard ROS 2 type"):
             bag.write("/b", "my_msgs/msg/Thing", 1, b"")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_file_that_ends_early_is_an_error_wherever_it_ends(
+    tmp_path: Path, storage: str, compression: str
+) -> None:
+    with BagWriter(tmp_path / "bag", storage, compression) as bag:
+        for index in range(40):
+            data = np.random.default_rng(index).bytes(3000).hex()
+            bag.write("/text", "std_msgs/msg/String", index, bag.make("std_msgs/msg/String", data=data))
+    (file,) = (path for path in (tmp_path / "bag").iterdir() if path.suffix != ".yaml")
+    whole = file.read_bytes()
+    for size in range(0, len(whole) * 19 // 20, len(whole) // 37):
+        file.write_bytes(whole[:size])
+        for path in (tmp_path / "bag", file):
+            says = "bag.* is not a readable|bag.* is damaged"
+            with pytest.raises(DataError, match=says) as caught, BagReader(path) as reader:
+                list(reader.messages())
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_an_empty_bag_is_readable_and_says_so(tmp_path: Path, storage: str) -> None:
+    with BagWriter(tmp_path / "bag", storage):
+        pass
+    with BagReader(tmp_path / "bag") as bag:
+        assert (bag.topics, bag.message_count, list(bag.messages())) == ({}, 0, [])
+        with pytest.raises(DataError, match="bag holds no message"):
+            bag.check_not_empty()
+
+
+def test_a_part_of_a_bag_is_read_by_time(tmp_path: Path) -> None:
+    write_images(tmp_path / "bag", count=5)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.start_ns == 7 and bag.message_count == 5
+        times = [message.time_ns for message in bag.messages(start_ns=10**9 + 7, stop_ns=3 * 10**9 + 7)]
+    assert times == [10**9 + 7, 2 * 10**9 + 7]
+
+
+def test_an_unknown_storage_or_compression_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="storage is 'msqlite', but must be one of mcap, sqlite3"):
+        BagWriter(tmp_path / "bag", "msqlite")
+    with pytest.raises(ConfigError, match="compression is 'lz4', but must be one of none, zstd"):
+        BagWriter(tmp_path / "bag", "mcap", "lz4")
+    assert not (tmp_path / "bag").exists()
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_the_mcap_library_reads_what_we_write(tmp_path: Path, compression: str) -> None:
+    mcap_reader = pytest.importorskip("mcap.reader", reason="the mcap library is not installed")
+    frames = []
+    with BagWriter(tmp_path / "bag", compression=compression) as bag:
+        for index in range(60):  # several chunks
+            text = np.random.default_rng(index).bytes(20_000).hex()
+            message = bag.types.serialize_cdr(
+                bag.make("std_msgs/msg/String", data=text), "std_msgs/msg/String"
+            )
+            frames.append(bytes(message))
+            bag.write("/text", "std_msgs/msg/String", index, frames[-1])
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as file:
+        reader = mcap_reader.make_reader(file, validate_crcs=True)
+        summary = reader.get_summary()
+        read = list(reader.iter_messages())
+    assert len(summary.chunk_indexes) > 1
+    assert {chunk.compression for chunk in summary.chunk_indexes} == {"zstd" if compression == "zstd" else ""}
+    assert [message.data for _, _, message in read] == frames
+    assert {(s.name, s.encoding, c.topic, c.message_encoding) for s, c, _ in read} == {
+        ("std_msgs/msg/String", "ros2msg", "/text", "cdr")
+    }
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, storage: str) -> None:
+    script = f"""
+import resource
+from depth_sr_ros.bag import BagWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    with BagWriter({str(tmp_path / "bag")!r}, {storage!r}) as bag:
+        for index in range(2000):
+            bag.write("/a", "std_msgs/msg/String", index, bag.make("std_msgs/msg/String", data="x" * 1000))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPO_ROOT)
+    assert run.stdout.startswith(f"DataError cannot write to {tmp_path / 'bag'}: "), run.stdout + run.stderr

@@ -37,6 +37,7 @@ LAYER_OF = {
     "worker": WORKER,
     "ros": ROS,
     "cli": TOOLS,
+    "cli_bags": TOOLS,
     "demo": TOOLS,
     "benchmark": TOOLS,
     "replay": TOOLS,

@@ -40,7 +40,12 @@ class ConfidenceHead(nn.Module):
         steepness = F.max_pool2d(log_depth, 3, 1, 1) + F.max_pool2d(-log_depth, 3, 1, 1)
         seen = torch.cat([log_depth, (steepness / STEEP).clamp_max(2)], 1)
         height, width = depth.shape[-2:]
-        padding = (0, features.shape[3] * self.unshuffle - width, 0, features.shape[2] * self.unshuffle - height)
+        padding = (
+            0,
+            features.shape[3] * self.unshuffle - width,
+            0,
+            features.shape[2] * self.unshuffle - height,
+        )
         cells = to_cells(F.pad(seen, padding, mode="replicate"), self.unshuffle)
         hidden = F.relu(self.hidden(torch.cat([features, cells], 1)))
         scale = F.pixel_shuffle(self.log_scale(hidden), self.unshuffle)

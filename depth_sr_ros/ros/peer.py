@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import rclpy
 from rclpy.publisher import Publisher
@@ -18,20 +19,28 @@ START_TIMEOUT_S = 90.0
 POLL_PERIOD_S = 0.02
 
 
+@contextmanager
+def initialised() -> Iterator[None]:
+    """rclpy in a process fit for images, until the end of the block; it takes no signals."""
+    dds.prepare_process()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
 def run_peer(work: Callable[[], int]) -> int:
     """Call `work` with rclpy initialised in a process fit for images; returns what it returns.
 
     rclpy takes no signals. A DepthSRError becomes one line on stderr and 1.
     """
-    dds.prepare_process()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        return work()
+        with initialised():
+            return work()
     except DepthSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    finally:
-        rclpy.try_shutdown()
 
 
 def wait_for_subscriber(publisher: Publisher, hint: str = "") -> None:
