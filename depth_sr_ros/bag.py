@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
@@ -92,14 +92,38 @@ class BagReader:
         """Time between the first and the last message, in seconds."""
         return self._reader.duration * 1e-9
 
+    @property
+    def start_ns(self) -> int:
+        """When the first message was received, in nanoseconds."""
+        return int(self._reader.start_time)
+
     def count(self, topic: str) -> int:
         """How many messages of `topic` were recorded; 0 for an unknown topic."""
         return sum(
             connection.msgcount for connection in self._reader.connections if connection.topic == topic
         )
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+    def offered_qos(self, topic: str) -> list[dict[str, str]]:
+        """`reliability` and `durability`, in lower case, of each publisher recorded with `topic`."""
+        found = []
+        for connection in self._reader.connections:
+            if connection.topic == topic and isinstance(connection.ext, ConnectionExtRosbag2):
+                found += [
+                    {"reliability": qos.reliability.name.lower(), "durability": qos.durability.name.lower()}
+                    for qos in connection.ext.offered_qos_profiles
+                ]
+        return found
+
+    def messages(
+        self,
+        topics: Collection[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+    ) -> Iterator[BagMessage]:
         """Messages in the order they were received, of all topics or of those named.
+
+        `start_ns`, `stop_ns`: only those received from the one on, and before the other. An indexed file is
+        read only there.
 
         Raises:
             DataError: a topic that was not recorded, or a damaged file.
@@ -113,7 +137,7 @@ class BagReader:
         if not wanted:
             return
         try:
-            for connection, time_ns, raw in self._reader.messages(wanted):
+            for connection, time_ns, raw in self._reader.messages(wanted, start_ns, stop_ns):
                 yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(raw))
         except ReaderError as error:
             raise DataError(f"{self.path} is damaged: {error}") from error
