@@ -107,6 +107,10 @@ def check_arrival(samples: Samples) -> Iterator[Finding]:
     if not far and not future:
         yield Finding("stamp age", Severity.OK, text, values=values)
         return
+    if len(delays) == 2 and abs(skew_s(samples)) >= SKEW_S:
+        # One fault, one finding: the clocks' says it. This tells which of the two.
+        yield Finding("stamp age", Severity.NOTE, f"{text}, by {clock}", values=values)
+        return
     if future and not far:
         worst = min(delays, key=lambda name: delays[name])
     side = "before" if delays[worst] > 0 else "after"

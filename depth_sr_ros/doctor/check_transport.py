@@ -141,7 +141,7 @@ def check_dds(samples: Samples) -> Iterator[Finding]:
             "dds",
             Severity.WARNING if loses else Severity.NOTE,
             f"{size}, more than Fast DDS's default shared-memory segment of 512 KB, and this shell names "
-            f"no profile{off if transport.is_switched_off else ''}: a driver that is started from it loses images",
+            f"no profile{off if transport.is_switched_off else ''}: a driver started from it loses images",
             fix,
             values | {"lost": lost},
         )

@@ -13,7 +13,7 @@ from depth_sr_ros.doctor.samples import Samples
 
 # What the network refuses (engine.py).
 MIN_RGB_SIDE, MIN_DEPTH_SIDE = 32, 2
-# RGB pixels per depth pixel that the network was trained and measured on.
+# RGB pixels per depth pixel that the network is made for, as `depth-sr evaluate --scale` has them.
 SMALLEST_RATIO, LARGEST_RATIO = 2.0, 16.0
 # Of the ratios along x and y: rounding and cropping to a multiple of 16 stay below.
 ASPECT_TOLERANCE = 0.08
@@ -51,7 +51,7 @@ def check_sizes(samples: Samples) -> Iterator[Finding]:
         yield Finding("sizes", Severity.WARNING, f"{text}: the depth is larger than the RGB", fix, values)
     elif ratio > LARGEST_RATIO:
         fix = "set output.max_side to shrink the RGB before the network, or raise the depth's resolution"
-        text += f": {ratio:.1f} RGB pixels a depth pixel, more than the {LARGEST_RATIO:g} it was trained for"
+        text += f": {ratio:.1f} RGB pixels a depth pixel, more than the {LARGEST_RATIO:g} it is made for"
         yield Finding("sizes", Severity.WARNING, text, fix, values)
     elif ratio < SMALLEST_RATIO:
         text += (
