@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection, ConnectionExtRosbag2
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
@@ -105,14 +105,14 @@ class BagReader:
 
     def offered_qos(self, topic: str) -> list[dict[str, str]]:
         """`reliability` and `durability`, in lower case, of each publisher recorded with `topic`."""
-        found = []
+        found: list[Qos] = []
         for connection in self._reader.connections:
             if connection.topic == topic and isinstance(connection.ext, ConnectionExtRosbag2):
-                found += [
-                    {"reliability": qos.reliability.name.lower(), "durability": qos.durability.name.lower()}
-                    for qos in connection.ext.offered_qos_profiles
-                ]
-        return found
+                found += connection.ext.offered_qos_profiles
+        return [
+            {"reliability": qos.reliability.name.lower(), "durability": qos.durability.name.lower()}
+            for qos in found
+        ]
 
     def messages(
         self,

@@ -29,6 +29,8 @@ class RecoveredConnection(NamedTuple):
     topic: str
     msgtype: str
     msgcount: int
+    ext: None = None
+    """Of the QoS nothing is kept."""
 
 
 class RecoveredReader:
@@ -49,21 +51,26 @@ class RecoveredReader:
             first, last = message.log_time if first is None else first, message.log_time
         if first is None:
             raise ReaderError("no message in it is complete")
-        self.duration = last - first
+        self.start_time, self.duration = first, last - first
         self.connections = [RecoveredConnection(*key, count) for key, count in counts.items()]
         for name, text in definitions.items():
             if name not in types.types:
                 types.register(get_types_from_msg(text, name))
 
     def messages(
-        self, connections: Collection[RecoveredConnection]
+        self, connections: Collection[RecoveredConnection], start: int | None = None, stop: int | None = None
     ) -> Iterator[tuple[RecoveredConnection, int, bytes]]:
-        """(connection, time of arrival in ns, CDR bytes); ReaderError, where the recording breaks off."""
+        """(connection, time of arrival in ns, CDR bytes); ReaderError, where the recording breaks off.
+
+        Those that arrived from `start` on; it ends with the first that arrived at `stop` or later.
+        """
         wanted = {connection.topic: connection for connection in connections}
         count = 0
         for _, channel, message in self._records({}):
             count += 1
-            if channel.topic in wanted:
+            if stop is not None and message.log_time >= stop:
+                return
+            if channel.topic in wanted and message.log_time >= (start or 0):
                 yield wanted[channel.topic], message.log_time, message.data
         raise ReaderError(f"the recording breaks off after {count} messages")
 

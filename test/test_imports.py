@@ -37,7 +37,6 @@ LAYER_OF = {
     "worker": WORKER,
     "ros": ROS,
     "cli": TOOLS,
-    "cli_doctor": TOOLS,
     "demo": TOOLS,
     "benchmark": TOOLS,
     "replay": TOOLS,

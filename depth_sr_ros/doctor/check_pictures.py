@@ -56,7 +56,8 @@ def check_holes(samples: Samples) -> Iterator[Finding]:
 
 def check_frozen(samples: Samples) -> Iterator[Finding]:
     """The same image again and again."""
-    shares = {stream.name: repeated_share(stream) for stream in samples.streams if len(stream.arrivals) > 2}
+    moving = [s for s in samples.streams if len(s.arrivals) > 2 and not _is_blank(s)]
+    shares = {stream.name: repeated_share(stream) for stream in moving}
     both = len(shares) == 2 and min(shares.values()) >= FROZEN
     for name, share in shares.items():
         if share < SOME_REPEATED:
@@ -73,6 +74,12 @@ def check_frozen(samples: Samples) -> Iterator[Finding]:
     if shares and max(shares.values()) < SOME_REPEATED:
         worst = round(max(shares.values()), 4)
         yield Finding("frozen", Severity.OK, "the images change", values={"repeated_share": worst})
+
+
+def _is_blank(stream: Stream) -> bool:
+    """Whether all pictures are empty or of one value, which the other checks say."""
+    pictures = [picture[np.isfinite(picture)] for picture in stream.decoded.pictures]
+    return bool(pictures) and all(not p.size or np.ptp(p) == 0 for p in pictures)
 
 
 def repeated_share(stream: Stream) -> float:

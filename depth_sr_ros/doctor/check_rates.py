@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from depth_sr_ros.doctor.findings import Finding, Severity
-from depth_sr_ros.doctor.samples import Samples, Stream
+from depth_sr_ros.doctor.samples import Samples, Stamps, Stream
 
 # Fewer intervals tell no rhythm.
 FEW_INTERVALS = 8
@@ -16,6 +16,8 @@ FEW_INTERVALS = 8
 SLOW_HZ = 2.0
 # An interval as long as this many periods holds frames that did not come.
 GAP_PERIODS = 1.5
+# Intervals are whole multiples of the frame period if so many are within so much of one.
+SHORTEST_PERCENTILE, FIT_TOLERANCE, FIT_SHARE = 10, 0.1, 0.9
 # A driver drops a frame now and then; in every twentieth there is a cause.
 SOME_MISSING, MANY_MISSING = 0.02, 0.2
 # Spread (95th percentile from the median) of the intervals, of the period, gaps left out: auto exposure moves
@@ -61,9 +63,18 @@ def rate_hz(stream: Stream) -> float:
     return 1e9 / stream.period_ns if stream.period_ns else 0.0
 
 
+def frame_period_ns(intervals: Stamps) -> float:
+    """Between two frames that the camera took, though many of them may be missing; nanoseconds."""
+    shortest = float(np.percentile(intervals, SHORTEST_PERCENTILE))
+    periods = intervals / shortest
+    fits = np.abs(periods - np.rint(periods)) < FIT_TOLERANCE
+    # Where more than a third of the frames are lost the median is more than a period.
+    return shortest if fits.mean() >= FIT_SHARE else float(np.median(intervals))
+
+
 def _missing(samples: Samples, stream: Stream) -> Iterator[Finding]:
-    intervals, period = stream.intervals(), stream.period_ns
-    assert period is not None
+    intervals = stream.intervals()
+    period = frame_period_ns(intervals)
     gaps = intervals[intervals > GAP_PERIODS * period]
     in_gaps = int(np.rint(gaps / period).sum()) - len(gaps)
     # A frame that was sent late, with the next ones soon after it, is not missing.
@@ -91,8 +102,8 @@ def _missing(samples: Samples, stream: Stream) -> Iterator[Finding]:
 
 
 def _rhythm(stream: Stream) -> Iterator[Finding]:
-    rate, period = rate_hz(stream), stream.period_ns
-    assert period is not None
+    rate, intervals = rate_hz(stream), stream.intervals()
+    period = frame_period_ns(intervals)
     if rate < SLOW_HZ:
         yield Finding(
             "rates",
@@ -102,14 +113,13 @@ def _rhythm(stream: Stream) -> Iterator[Finding]:
             "to rgb",
             {"rate_hz": round(rate, 3)},
         )
-    intervals = stream.intervals()
     even = intervals[intervals <= GAP_PERIODS * period]
     jitter = float(np.percentile(np.abs(even - period), 95) / period)
     if jitter > JITTER_SHARE:
         yield Finding(
             "rates",
             Severity.WARNING,
-            f"the intervals of the {stream.name} stamps scatter by {100 * jitter:.0f} % of their median, "
+            f"the intervals of the {stream.name} stamps scatter by {100 * jitter:.0f} % of their usual "
             f"{period / 1e6:.1f} ms",
             "have the driver stamp the exposure, not the arrival of the data on the host; pin the exposure "
             "time below the frame period; or set sync.slop by hand",
@@ -119,9 +129,10 @@ def _rhythm(stream: Stream) -> Iterator[Finding]:
 
 def _stall(stream: Stream) -> Iterator[Finding]:
     arrivals, stamps = stream.steps(of_arrivals=True), stream.steps()
-    assert stream.period_ns is not None
     # Where the stamps have the gap as well, it has been told as missing frames.
-    stalls = arrivals[(arrivals > STALL_S * 1e9) & (stamps < GAP_PERIODS * stream.period_ns)]
+    stalls = arrivals[
+        (arrivals > STALL_S * 1e9) & (stamps < GAP_PERIODS * frame_period_ns(stream.intervals()))
+    ]
     if len(stalls):
         yield Finding(
             "rates",

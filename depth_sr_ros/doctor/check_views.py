@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from depth_sr_ros.camera import FIELD_OF_VIEW_TOLERANCE
+from depth_sr_ros.doctor.check_camera_info import fits_images
 from depth_sr_ros.doctor.findings import Finding, Severity, Values
 from depth_sr_ros.doctor.samples import Samples
 
@@ -92,9 +93,9 @@ def _difference(samples: Samples, frames: tuple[str, str]) -> str:
     rgb, depth = samples.rgb.size, samples.depth.size
     if rgb and depth and abs(np.log(rgb[0] * depth[1] / (rgb[1] * depth[0]))) > ASPECT_TOLERANCE:
         return f"the RGB image is {rgb[0]}x{rgb[1]} and the depth image {depth[0]}x{depth[1]}, another shape"
-    cameras = [stream.camera for stream in (samples.rgb, samples.depth)]
+    cameras = [stream.camera if fits_images(stream) else None for stream in (samples.rgb, samples.depth)]
     if cameras[0] is None or cameras[1] is None:
-        return ""
+        return ""  # said by the check of the CameraInfos
     for axis, wide, deep in zip("xy", cameras[0].field_of_view, cameras[1].field_of_view, strict=True):
         if abs(wide - deep) > FIELD_OF_VIEW_TOLERANCE * wide:
             return (
