@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depth_sr_ros.cli_options import JsonFile
 from depth_sr_ros.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def doctor(
     register: Annotated[
         bool, typer.Option("--register", help="The node runs with register: true, so the views may differ.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the findings to this file.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Say in words what is wrong with a camera setup: topics, clocks, units, alignment, QoS, losses.
 
@@ -71,7 +72,7 @@ def _read(bag: Path, rgb: str | None, depth: str | None, frames: int) -> Samples
 
 
 def _listen(seconds: float, rgb: str | None, depth: str | None) -> Samples:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
     try:
         from depth_sr_ros.ros.doctor_live import sample_topics
@@ -80,9 +81,13 @@ def _listen(seconds: float, rgb: str | None, depth: str | None) -> Samples:
             f"the live doctor needs rclpy and sensor_msgs ({error}): source a ROS 2 distribution, or pip "
             "install 'depth_sr_ros[ros]'"
         ) from error
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("looking for topics", total=seconds)
+    with Progress(BarColumn(), TimeElapsedColumn(), transient=True) as bar:
+        bar.console.print("looking for topics with images")
+        task = bar.add_task("listening", total=seconds)
         return sample_topics(
-            seconds, rgb, depth, lambda text, done: bar.update(task, description=text, completed=done)
+            seconds,
+            rgb,
+            depth,
+            lambda topics: bar.console.print(f"listening to {' and '.join(topics)}", markup=False),
+            lambda done: bar.update(task, completed=done),
         )

@@ -36,15 +36,21 @@ TYPES = {IMAGE: Image, COMPRESSED: CompressedImage}
 # As the node's, but deeper: this process decodes nothing while images come, and wants to see all that arrive.
 SAMPLING_QOS = QoSProfile(depth=100, reliability=INPUT_QOS.reliability)
 
-Progress = Callable[[str, float], None]
+Listening = Callable[[list[str]], None]
+Progress = Callable[[float], None]
 
 
 def sample_topics(
-    seconds: float, rgb: str | None = None, depth: str | None = None, on_progress: Progress = lambda *_: None
+    seconds: float,
+    rgb: str | None = None,
+    depth: str | None = None,
+    on_listening: Listening = lambda topics: None,
+    on_progress: Progress = lambda done: None,
 ) -> Samples:
     """Listen to the RGB and the depth topic (`rgb`, `depth`, or the likeliest) for `seconds`.
 
     rclpy is started in this process, fit for images, and shut down again. A signal ends the listening early.
+    `on_listening` is told the topics once they are found, `on_progress` the seconds that are over.
 
     Raises ConfigError where `seconds` is out of range, DataError where a named topic has no images.
     """
@@ -55,7 +61,7 @@ def sample_topics(
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     signals = StopSignals()
     try:
-        return _LiveSampler(transport, signals, on_progress).run(seconds, rgb, depth)
+        return _LiveSampler(transport, signals, on_listening, on_progress).run(seconds, rgb, depth)
     finally:
         rclpy.try_shutdown()
 
@@ -73,12 +79,14 @@ def _transport() -> Transport:
 class _LiveSampler:
     """One run: find the topics, look at an image of each candidate, listen to the two that are chosen."""
 
-    def __init__(self, transport: Transport, signals: StopSignals, on_progress: Progress) -> None:
+    def __init__(
+        self, transport: Transport, signals: StopSignals, on_listening: Listening, on_progress: Progress
+    ) -> None:
         self._node = Node(NAME)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._signals = signals
-        self._on_progress = on_progress
+        self._on_listening, self._on_progress = on_listening, on_progress
         self._samples = Samples(f"live topics, ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}")
         self._samples.transport = transport
         self._collector = Collector(self._samples)
@@ -163,10 +171,11 @@ class _LiveSampler:
 
     def _listen(self, seconds: float) -> None:
         start = time.monotonic()
+        self._on_listening([stream.topic for stream in self._samples.streams] or ["nothing"])
 
         def report() -> bool:
-            self._on_progress("listening", time.monotonic() - start)
-            return False
+            self._on_progress(time.monotonic() - start)
+            return not self._samples.streams
 
         self._spin(report, seconds)
         self._collector.end_segment()
