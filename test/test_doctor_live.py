@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`depth-sr doctor live` over real DDS, beside a camera in another process: healthy, and with a fault each."""
+"""`depth-sr doctor live` over real DDS, beside a camera in another process, healthy and with a fault."""
 
 from __future__ import annotations
 

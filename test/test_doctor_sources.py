@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`depth-sr doctor`: the command, what it reads of a recording, which topics it takes, what its fixes name."""
+"""`depth-sr doctor`: the command, what it reads of a recording, which topics it takes, what it names."""
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +265,22 @@ def test_every_parameter_that_a_finding_names_exists() -> None:
 def test_too_few_frames_are_refused() -> None:
     with pytest.raises(ConfigError, match="frames is 9, but must be at least 10"):
         sample_bag(SHIPPED_SEQUENCE, frames=9)
+
+
+def test_the_page_has_the_thresholds_of_the_code_and_the_output_of_the_command() -> None:
+    page = (PACKAGE.parent / "docs" / "doctor.md").read_text()
+    modules = [
+        import_module(f"depth_sr_ros.doctor.{path.stem}") for path in (PACKAGE / "doctor").glob("check_*")
+    ]
+    told = re.findall(r"`([A-Z_]+)` = ([\d.]+)", page)
+    assert len(told) > 20
+    for name, value in told:
+        assert [float(value)] == [vars(module)[name] for module in modules if name in vars(module)], name
+    checks = {finding.check for finding in examine(sample_bag(SHIPPED_SEQUENCE)).findings} | {"qos", "dds"}
+    rows = re.findall(r"^\| ([a-z ]+) \|", page.partition("## What")[2], re.M)
+    assert rows[0] == "check" and checks == set(rows[1:])
+    command = [sys.executable, "-m", "depth_sr_ros.cli", "doctor", "depth_sr_ros/demo_data/sequence"]
+    environment = os.environ | {"COLUMNS": "110"}
+    run = subprocess.run(command, cwd=PACKAGE.parent, env=environment, capture_output=True, text=True)
+    printed = "\n".join(line.rstrip() for line in run.stdout.strip().splitlines())
+    assert f"```\n{printed}\n```" in page, "run the command of the page with COLUMNS=110 and put it there"

@@ -29,7 +29,7 @@ def check_encodings(samples: Samples) -> Iterator[Finding]:
     for stream in samples.streams:
         faults = stream.decoded.faults
         known = RGB_ENCODINGS if stream.kind == "rgb" else DEPTH_ENCODINGS
-        shown = ", ".join(stream.encodings)
+        shown = ", ".join(code.strip() for code in stream.encodings)
         values = {"encodings": shown}
         if faults:
             advice = (
@@ -54,9 +54,7 @@ def check_encodings(samples: Samples) -> Iterator[Finding]:
             )
         elif stream.arrivals:
             transport = transport_of(stream)
-            hint = (
-                f"; the node needs input.{stream.kind}_transport: {transport}" if transport != "raw" else ""
-            )
+            hint = f"; set input.{stream.kind}_transport to {transport}" if transport != "raw" else ""
             yield Finding("encodings", Severity.OK, f"{stream.name} is {shown}{hint}", values=values)
 
 
