@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,36 @@ def test_a_healthy_recording_has_nothing_to_say(tmp_path: Path, storage: str) ->
     assert {f.severity for f in report.findings} == {Severity.OK}
     assert {f.check for f in report.findings} >= {"clocks", "pairing", "units", "alignment", "rates", "views"}
     assert "nothing here stands in the network's way" in report.verdict
+
+
+def slower_depth(kind: str, time: int) -> int | None:
+    return None if kind == "depth" and time // PERIOD_NS % 3 else time
+
+
+@pytest.mark.parametrize(
+    ("camera", "check", "words"),
+    [
+        (Camera(stamp=slower_depth), "rates", "sync.key to rgb"),
+        (Camera(stamp=only_depth(-4 * PERIOD_NS // 5)), "clocks", "more than half the RGB period"),
+        (Camera(rgb=lambda rgb: rgb[::2, ::2]), "sizes", "only denoises"),
+        (Camera(depth=with_holes(0.3)), "holes", "30 %"),
+        (Camera(frame_ids=("", "")), "views", "no frame_id"),
+        (Camera(info=info_with("rgb", d=np.full(5, 0.1))), "camera info", "ignore"),
+        (Camera(infos=("rgb",)), "camera info", "needed for register"),
+        (Camera(frames=5), "rates", "too few"),
+        (Camera(rgb=lambda rgb: rgb[:, ::-1]), "alignment", "not conclusive"),
+    ],
+)
+def test_what_is_worth_knowing_is_a_note(camera: Camera, check: str, words: str, tmp_path: Path) -> None:
+    report = report_of(write(tmp_path / "bag", camera))
+    assert not faults(report), "\n".join(f.text for f in report.findings)
+    assert any(words in f"{f.text} {f.fix}" for f in report.of(N) if f.check == check)
+    assert report.exit_code == 0
+
+
+def test_with_register_the_views_may_differ_but_both_cameras_must_be_known(tmp_path: Path) -> None:
+    views = Camera(frame_ids=("rgb_frame", "depth_frame"), depth=lambda depth: depth[20:-20])
+    assert faults(report_of(write(tmp_path / "known", views), register=True)) == set()
+    unknown = report_of(write(tmp_path / "unknown", replace(views, infos=("rgb",))), register=True)
+    assert faults(unknown) == {("views", P)}
+    assert "the depth camera is not known" in unknown.findings[0].text

@@ -13,6 +13,10 @@ import pytest
 pytest.importorskip("rclpy", reason="the live tests need rclpy")
 
 from ros_helpers import REPO_ROOT, PythonProcess
+from sensor_msgs.msg import Image
+
+from depth_sr_ros.ros.extrinsics import view_mismatch
+from depth_sr_ros.ros.messages import header, pinhole_camera_info
 
 CAMERA = REPO_ROOT / "test" / "doctor_camera.py"
 
@@ -48,6 +52,16 @@ def test_a_healthy_camera_is_exit_code_0(tmp_path: Path) -> None:
     assert {"clocks", "pairing", "units", "views", "alignment", "qos", "frozen"} <= by_check.keys(), printed
     assert by_check["qos"]["values"]["reliability"] == "best_effort"
     assert printed.splitlines()[-1] == found["verdict"]
+
+
+def test_the_node_warns_of_another_field_of_view_as_the_doctor_does() -> None:
+    wide, narrow = (
+        pinhole_camera_info((640, 480), (focal, focal), (319.5, 239.5)) for focal in (500.0, 700.0)
+    )
+    rgb, depth = (Image(header=header(0, "camera")) for _ in range(2))
+    assert view_mismatch(rgb, depth, wide, wide) == ""
+    text = view_mismatch(rgb, depth, wide, narrow)
+    assert "in x is 65.2 degrees for RGB" in text and "49.1 for depth" in text and "register" in text
 
 
 def test_clocks_that_disagree_are_found(tmp_path: Path) -> None:
