@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A camera as a process of its own that nobody has to listen to: healthy, or with a fault by name.
 
-Faults: `clock` (depth stamps 2 s ahead), `metres` (metres in 16UC1), `twice` (two publishers of depth).
+Faults: `clock` (depth stamps 2 s ahead), `metres` (metres in 16UC1), `qos` (two publishers of
+depth, and a reliable subscriber to the best-effort RGB).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def run(fault: str) -> int:
     signals = StopSignals()
     info = pinhole_camera_info(RGB_SIZE, (RGB_SIZE[0], RGB_SIZE[0]), (RGB_SIZE[0] / 2, RGB_SIZE[1] / 2))
     player = SequencePlayer(info, FRAME_ID, name="camera")
-    if fault == "twice":
+    if fault == "qos":
         player.create_publisher(Image, "depth/image", 1)
+        player.create_subscription(Image, "rgb/image", lambda image: None, 1)
     pictures = [(rgb_view(rgb)[0], depth_view(depth)[0]) for rgb, depth in scene(RGB_SIZE, DEPTH_SIZE)]
     sent, start = 0, time.monotonic()
     print("started", flush=True)

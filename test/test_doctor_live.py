@@ -76,10 +76,12 @@ def test_metres_in_whole_millimetres_are_found_on_the_topics_that_are_named(tmp_
     assert (code, problems(found).keys()) == (1, {"units"}), printed
 
 
-def test_two_publishers_of_a_topic_are_found(tmp_path: Path) -> None:
-    code, found, printed = beside_a_camera("twice", tmp_path / "doctor.json")
+def test_two_publishers_and_a_subscriber_that_gets_nothing_are_found(tmp_path: Path) -> None:
+    code, found, printed = beside_a_camera("qos", tmp_path / "doctor.json")
     assert (code, problems(found).keys()) == (1, {"qos"}), printed
-    assert "2 publishers (/camera)" in problems(found)["qos"]["text"]
+    rgb, depth = (f["text"] for f in found["findings"] if f["severity"] == "problem")
+    assert "/camera gets nothing on /rgb/image: it asks for reliable and volatile" in rgb
+    assert "/depth/image has 2 publishers (/camera)" in depth
 
 
 def test_no_camera_at_all_is_told(tmp_path: Path) -> None:

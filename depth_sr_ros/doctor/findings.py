@@ -76,6 +76,8 @@ class Report:
         """One line: whether this setup will work, and what to repair first."""
         problems, warnings = self.of(Severity.PROBLEM), self.of(Severity.WARNING)
         counts = f"{_counted(len(problems), 'problem')}, {_counted(len(warnings), 'warning')}"
+        if self.damage:
+            counts += " in the part that could be read"
         if problems:
             return f"{counts}: repair {problems[0].check!r} first; until then do not blame the network."
         if warnings:
