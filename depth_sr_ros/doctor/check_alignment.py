@@ -56,9 +56,9 @@ def check_alignment(samples: Samples) -> Iterator[Finding]:
         return
     shift = estimate_shift(_pictures(samples))
     if shift is None:
-        if samples.pairs.items:
-            text = "the edges of RGB and depth were not compared: no pair has enough pixels"
-            yield Finding("alignment", Severity.NOTE, text)
+        reason = "no pair has enough pixels and edges" if samples.pairs.items else "nothing pairs"
+        text = f"the edges of RGB and depth were not compared: {reason}"
+        yield Finding("alignment", Severity.NOTE, text)
         return
     values = {
         "shift_x": round(shift.x, 2),

@@ -96,14 +96,14 @@ def _stamp_faults(stream: Stream) -> Iterator[Finding]:
 
 def check_arrival(samples: Samples) -> Iterator[Finding]:
     """Stamps far from the time of arrival: another clock than this machine's, or the recorder's."""
-    clock = "this machine's clock" if samples.is_live else "the log's"
+    clock = "this machine's clock" if samples.is_live else "the log's clock"
     delays = {s.name: float(np.median(_delays(s)[1])) for s in _stamped(samples)}
     if not delays:
         return
     worst = max(delays, key=lambda name: abs(delays[name]))
     values = {f"{name.lower()}_delay_s": round(delay, 6) for name, delay in delays.items()}
     far, future = abs(delays[worst]) > FAR_S, min(delays.values()) < -FUTURE_S
-    text = "; ".join(f"{name} stamps lie {_time(d)} before the arrival" for name, d in delays.items())
+    text = ", ".join(f"{name} stamps lie {_beside_arrival(d)}" for name, d in delays.items())
     if not far and not future:
         yield Finding("stamp age", Severity.OK, text, values=values)
         return
@@ -113,11 +113,10 @@ def check_arrival(samples: Samples) -> Iterator[Finding]:
         return
     if future and not far:
         worst = min(delays, key=lambda name: delays[name])
-    side = "before" if delays[worst] > 0 else "after"
     yield Finding(
         "stamp age",
         Severity.WARNING,
-        f"the {worst} stamps lie {_time(abs(delays[worst]))} {side} the arrival by {clock}: two clocks; "
+        f"the {worst} stamps lie {_beside_arrival(delays[worst])} by {clock}: two clocks; "
         "pairing works where both streams have the same one, but ages (and TF) mean nothing",
         "set the driver to stamp with the host's time, or synchronise the clocks (chrony, PTP); with a bag "
         "or a simulator, use_sim_time",
@@ -225,6 +224,10 @@ def _delays(stream: Stream) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.flo
     """Arrivals since the first, and what each image took from its stamp to its arrival, seconds."""
     times = np.array([(a.arrival_ns, a.arrival_ns - a.stamp_ns) for a in stream.arrivals], np.int64)
     return (times[:, 0] - times[0, 0]) / 1e9, times[:, 1] / 1e9
+
+
+def _beside_arrival(delay: float) -> str:
+    return f"{_time(abs(delay))} {'before' if delay >= 0 else 'after'} the arrival"
 
 
 def _drift(samples: Samples) -> tuple[float, float]:
