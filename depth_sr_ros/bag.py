@@ -137,6 +137,15 @@ class BagReader:
             connection.msgcount for connection in self._reader.connections if connection.topic == topic
         )
 
+    def offered_qos(self, topic: str) -> list[dict[str, str]]:
+        """`reliability` and `durability`, in lower case, of each publisher recorded with `topic`."""
+        return [
+            {"reliability": qos.reliability.name.lower(), "durability": qos.durability.name.lower()}
+            for recorded in self.recorded
+            if recorded.name == topic
+            for qos in recorded.qos
+        ]
+
     def messages(
         self, topics: Collection[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:

@@ -146,20 +146,38 @@ def stamp_ns(message: Any) -> int:
 
 def decode_rgb(bag: BagReader, message: BagMessage) -> npt.NDArray[np.uint8]:
     """uint8 HxWx3, red first; FrameError where it is no such image."""
-    image = bag.deserialize(message)
+    return rgb_pixels(bag.deserialize(message))
+
+
+def decode_depth(bag: BagReader, message: BagMessage) -> npt.NDArray[np.float32]:
+    """float32 hxw metres, NaN = invalid; FrameError where it is no such image."""
+    return depth_metres(bag.deserialize(message))
+
+
+def rgb_pixels(image: Any) -> npt.NDArray[np.uint8]:
+    """uint8 HxWx3, red first, of anything with the fields of an Image or a CompressedImage.
+
+    Raises FrameError where it is no such image.
+    """
     pixels, order = (
-        image_codec.rgb_view(image) if message.msgtype == IMAGE else compressed_codec.decode_rgb(image)
+        compressed_codec.decode_rgb(image) if is_compressed(image) else image_codec.rgb_view(image)
     )
     if order == "mono":
         return np.repeat(pixels[:, :, None], 3, axis=2)
     return np.ascontiguousarray(pixels[:, :, list(image_codec.CHANNEL_ORDERS[order])])
 
 
-def decode_depth(bag: BagReader, message: BagMessage) -> npt.NDArray[np.float32]:
-    """float32 hxw metres, NaN = invalid; FrameError where it is no such image."""
-    image = bag.deserialize(message)
-    pixels, unit = (
-        image_codec.depth_view(image) if message.msgtype == IMAGE else compressed_codec.decode_depth(image)
-    )
+def depth_metres(image: Any) -> npt.NDArray[np.float32]:
+    """float32 hxw metres, NaN = invalid, of anything with the fields of an Image or a CompressedImage.
+
+    Raises FrameError where it is no such image.
+    """
+    view = compressed_codec.decode_depth if is_compressed(image) else image_codec.depth_view
+    pixels, unit = view(image)
     metres = pixels.astype(np.float32) * np.float32(unit)
     return np.where(valid_mask(metres), metres, np.float32(np.nan))
+
+
+def is_compressed(image: Any) -> bool:
+    """Whether it is a CompressedImage, which has a `format` where an Image has an `encoding`."""
+    return hasattr(image, "format")

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from depth_sr_ros.errors import ConfigError, FrameError
 
 Info = TypeVar("Info")
+# Fields of view that differ by a smaller share come from rounding; an aligned depth image has the RGB's.
+FIELD_OF_VIEW_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class PinholeCamera:
         rows = (info.p[0:3], info.p[4:7]) if has_p else (info.k[0:3], info.k[3:6])
         u, v = x.map_row(rows[0]), y.map_row(rows[1])
         return cls(width=x.size, height=y.size, fx=u[0], fy=v[1], cx=u[2], cy=v[2])
+
+    @property
+    def field_of_view(self) -> tuple[float, float]:
+        """Along x and y, in radians, of a camera whose principal point is in the middle."""
+        return 2 * math.atan(self.width / (2 * self.fx)), 2 * math.atan(self.height / (2 * self.fy))
 
     def resized(self, width: int, height: int) -> PinholeCamera:
         """The camera of the same view after its image is resized. Raises FrameError on a side below 1."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from depth_sr_ros import cli_bags
+from depth_sr_ros.cli_doctor import doctor
 from depth_sr_ros.cli_evaluate import evaluate
 from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile, Threads, Variant
 from depth_sr_ros.errors import DataError, DepthSRError
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.command()(evaluate)
+app.command()(doctor)
 
 
 @app.command()

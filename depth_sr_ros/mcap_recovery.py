@@ -59,14 +59,15 @@ class RecoveredReader:
     def messages(
         self, connections: Iterable[Connection], start: int | None = None, stop: int | None = None
     ) -> Iterator[tuple[Connection, int, bytes]]:
-        """(connection, time of arrival in ns, CDR bytes) in the order of the file.
+        """(connection, time of arrival in ns, CDR bytes); ReaderError, where the recording breaks off.
 
-        Of those from `start` on and before `stop`. ReaderError, where the recording breaks off.
+        Those that arrived from `start` on; it ends with the first that arrived at `stop` or later.
         """
         wanted = {connection.topic: connection for connection in connections}
-        low, high = -1 if start is None else start, float("inf") if stop is None else stop
         for _, channel, message in self._records():
-            if channel.topic in wanted and low <= message.log_time < high:
+            if stop is not None and message.log_time >= stop:
+                return
+            if channel.topic in wanted and message.log_time >= (start or 0):
                 yield wanted[channel.topic], message.log_time, message.data
         raise ReaderError(f"the recording breaks off after {self.message_count} messages")
 

@@ -13,13 +13,11 @@ import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.time import Time
 
-from depth_sr_ros.camera import PinholeCamera, transform_matrix
+from depth_sr_ros.camera import FIELD_OF_VIEW_TOLERANCE, PinholeCamera, transform_matrix
 from depth_sr_ros.errors import ConfigError, FrameError
 
 # rgb_frame, depth_frame -> 4x4 that maps points of the depth frame into the RGB frame, metres
 Extrinsics = Callable[[str, str], npt.NDArray[np.float64]]
-# Fields of view that differ by less come from rounding; an aligned depth image has the RGB's.
-FIELD_OF_VIEW_TOLERANCE = 0.03
 
 
 def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
@@ -72,8 +70,8 @@ def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:
         cameras = [PinholeCamera.from_camera_info(info) for info in (rgb_info, depth_info)]
     except FrameError:
         return ""  # not calibrated: nothing is known
-    for axis in ("x", "y"):
-        wide, deep = (_field_of_view(camera, axis) for camera in cameras)
+    views = zip("xy", *(camera.field_of_view for camera in cameras), strict=True)
+    for axis, wide, deep in views:
         if abs(wide - deep) > FIELD_OF_VIEW_TOLERANCE * wide:
             return (
                 f"the field of view in {axis} is {np.degrees(wide):.1f} degrees for RGB ({rgb_frame!r}) and "
@@ -81,11 +79,6 @@ def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:
                 "driver align the depth, or set register to true"
             )
     return ""
-
-
-def _field_of_view(camera: PinholeCamera, axis: str) -> float:
-    size, focal = (camera.width, camera.fx) if axis == "x" else (camera.height, camera.fy)
-    return float(2 * np.arctan(size / (2 * focal)))
 
 
 class Registrar:
