@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts Mitsuba 3 on the CPU: finds LLVM, checks its version, and says what to install where one is missing."""
+"""Starts Mitsuba 3 on the CPU: finds LLVM, checks its version, and says what to install."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from depth_sr_ros.errors import ConfigError
 
 VARIANT = "llvm_ad_rgb"
 OLDEST_LLVM = 16  # 15 aborts the process in Dr.Jit's compiler
-PATTERNS = ("lib/*-linux-gnu/libLLVM*.so*", "lib/llvm-*/lib/libLLVM*.so*", "lib64/libLLVM*.so*", "lib/libLLVM*.so*")
+PATTERNS = (
+    "lib/*-linux-gnu/libLLVM*.so*",
+    "lib/llvm-*/lib/libLLVM*.so*",
+    "lib64/libLLVM*.so*",
+    "lib/libLLVM*.so*",
+)
 PIP_HINT = 'pip install "depth_sr_ros[render]"'
 APT_HINT = "apt install libllvm19"
 
@@ -28,14 +33,15 @@ def llvm_version(library: Path) -> int | None:
 
 
 def find_llvm(prefix: Path = Path("/usr")) -> Path:
-    """libLLVM as DRJIT_LIBLLVM_PATH names it, else the newest below `prefix`; ConfigError where none will do."""
+    """libLLVM: of DRJIT_LIBLLVM_PATH, else the newest below `prefix`; ConfigError where none will do."""
     named = os.environ.get("DRJIT_LIBLLVM_PATH")
     if named:
         version = llvm_version(Path(named))
         if not Path(named).is_file() or (version is not None and version < OLDEST_LLVM):
             found = f"LLVM {version}" if Path(named).is_file() else "no file"
             raise ConfigError(
-                f"DRJIT_LIBLLVM_PATH={named} is {found}; the renderer needs LLVM {OLDEST_LLVM} or newer: {APT_HINT}"
+                f"DRJIT_LIBLLVM_PATH={named} is {found}; the renderer needs LLVM {OLDEST_LLVM} or newer: "
+                f"{APT_HINT}"
             )
         return Path(named)
     found_files = [path for pattern in PATTERNS for path in prefix.glob(pattern)]
@@ -50,8 +56,10 @@ def find_llvm(prefix: Path = Path("/usr")) -> Path:
 
 @lru_cache(maxsize=1)
 def start() -> tuple[Any, Any]:
-    """The modules (mitsuba, drjit) with the LLVM variant set; ConfigError names the package that is missing."""
+    """The modules (mitsuba, drjit), the LLVM variant set; ConfigError names the package that is missing."""
     os.environ["DRJIT_LIBLLVM_PATH"] = str(find_llvm())
+    # pinned threads would wait for cores that other programs keep busy
+    os.environ.setdefault("OIDN_SET_AFFINITY", "0")
     try:
         import drjit
         import mitsuba
@@ -60,3 +68,14 @@ def start() -> tuple[Any, Any]:
         raise ConfigError(f"rendering needs Mitsuba and Open Image Denoise ({error}): {PIP_HINT}") from None
     mitsuba.set_variant(VARIANT)
     return mitsuba, drjit
+
+
+def limit_threads(count: int) -> None:
+    """Use `count` threads in all: before the first call of `start` in this process."""
+    os.environ["OIDN_NUM_THREADS"] = str(count)
+    import cv2
+    import torch
+
+    cv2.setNumThreads(count)
+    torch.set_num_threads(count)
+    start()[1].set_thread_count(count)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the game's surfaces look, by materials.xml: which textures have holes, shine through, or are only light."""
+"""How the game's surfaces look, by materials.xml: textures with holes, see-through ones, and mere light."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from depth_sr_ros.errors import DataError
 from training.data.procedural_random import Draw
@@ -82,7 +84,9 @@ class GameMaterials:
         draw = self._draw
         glow = 1.0 if look.shader == "unlit" else 0.0
         if any(word in name for word in WATER) or look.shader == "spheremap":
-            return Material(row, reflectance=draw.uniform(0.03, 0.3), roughness=draw.uniform(0.02, 0.3), glow=glow)
+            return Material(
+                row, reflectance=draw.uniform(0.03, 0.3), roughness=draw.uniform(0.02, 0.3), glow=glow
+            )
         shiny = draw.chance(0.6 if self._wet else 0.2) and MODES.get(look.shader) != CUTOUT
         reflectance, roughness = draw.uniform(0.02, 0.12), draw.uniform(0.05, 0.5)
         return Material(row, reflectance=reflectance if shiny else 0.0, roughness=roughness, glow=glow)
@@ -97,13 +101,9 @@ class GameMaterials:
 
 
 def read_rgba(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """(H, W, 4) uint8 of an encoded image; None where OpenCV cannot read it."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
+    """(H, W, 4) uint8 of an encoded image; None where it is not one that Pillow reads."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGBA"))
+    except (OSError, ValueError):
         return None
-    if image.dtype != np.uint8:
-        image = (image / 257).astype(np.uint8)
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGBA).astype(np.uint8)
-    code = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA
-    return cv2.cvtColor(image, code).astype(np.uint8)

@@ -161,9 +161,7 @@ def smooth_normals(vertices: Array, faces: npt.NDArray) -> Array:
     return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-def prepare_texture(
-    image: npt.NDArray[np.uint8], mode: str, largest: int
-) -> npt.NDArray[np.uint8]:
+def prepare_texture(image: npt.NDArray[np.uint8], mode: str, largest: int) -> npt.NDArray[np.uint8]:
     """RGBA (H, W, 4) of at most `largest` pixels a side; alpha is 0 or 255 in a cutout, 255 where opaque."""
     import cv2
 

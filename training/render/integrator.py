@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traces a scene with Mitsuba's ray caster: exact depth, and light with one bounce that sees through cutouts.
 
-Mitsuba's own path integrator turns alpha-masked leaves black. Here a ray goes on through every surface that its
-opacity lets it through, for the eye, for shadows and for bounces alike. Kernels depend on no scene: tables of
-triangles, materials and texels are gathered from, so that they are compiled once.
+Mitsuba's own path integrator turns alpha-masked leaves black. Here a ray goes on through every surface whose
+opacity lets it, for the eye, for shadows and for bounces alike. Kernels depend on no scene: they gather from
+tables of triangles, materials and texels, so that they are compiled once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from training.render import backend
 from training.render.geometry import Camera, Lighting, SceneBuilder
 from training.render.shading import Shader
-from training.render.tables import Tables
+from training.render.scene_tables import Tables
 
 SAMPLES_A_PASS = 4  # so that memory does not grow with the number of samples
 
@@ -58,21 +58,23 @@ class Integrator:
         passes = samples // SAMPLES_A_PASS
         for number in range(passes):
             total += self._pass(camera, size, (seed + number) % 2**32)
-        mean = total / passes
+        mean = (total / passes).astype(np.float32)
         return Picture(mean[..., :3], mean[..., 3:6], mean[..., 6:])
 
     def _pass(self, camera: Camera, size: tuple[int, int], seed: int) -> npt.NDArray[np.float32]:
         mi, dr = self._mi, self._dr
         lanes = dr.arange(mi.UInt32, size[0] * size[1] * SAMPLES_A_PASS)
         # an opaque number stays out of the kernel's code, which would else be compiled anew for each seed
-        generator = mi.PCG32(initstate=mi.UInt64(dr.opaque(mi.UInt32, seed)) + mi.UInt64(lanes), initseq=lanes)
+        generator = mi.PCG32(
+            initstate=mi.UInt64(dr.opaque(mi.UInt32, seed)) + mi.UInt64(lanes), initseq=lanes
+        )
         jitter = mi.Point2f(generator.next_float32(), generator.next_float32())
         ray, _ = self._rays(camera, size, lanes // SAMPLES_A_PASS, jitter)
         radiance, albedo, normal = self._shader.look(ray.o, ray.d, generator)
         channels = [dr.block_sum(x, SAMPLES_A_PASS) for triple in (radiance, albedo, normal) for x in triple]
         dr.eval(channels)
         stacked = np.stack([np.array(channel) for channel in channels], axis=-1)
-        return stacked.reshape(*size, 9) / SAMPLES_A_PASS
+        return (stacked.reshape(*size, 9) / SAMPLES_A_PASS).astype(np.float32)
 
     def _rays(self, camera: Camera, size: tuple[int, int], pixel: Any, jitter: Any) -> tuple[Any, Any]:
         """Rays through the pixels, and the cosine of their angle with the optical axis."""

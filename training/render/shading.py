@@ -8,7 +8,7 @@ from typing import Any
 
 from training.render import backend
 from training.render.geometry import Lighting
-from training.render.tables import Surface, Tables
+from training.render.scene_tables import Surface, Tables
 
 LIFT = 1e-4  # of the distance, along the normal, so that a surface does not shade itself
 MIRROR_EXPONENT = 2000.0  # of the highlight of a surface of roughness 0
@@ -93,14 +93,12 @@ class Shader:
         hit = self._tables.nearest(point, direction, mi.Float(math.inf), generator, active)
         surface = self._tables.surface(hit, direction)
         second = _lift(point + direction * hit.t, surface, hit.t)
-        lit = surface.albedo * (surface.glow + self._ambient)
+        glow, sky = surface.glow, self.sky(direction)
+        if self._inside:
+            # lamps and windows show in mirrors alone: their panels have lit the diffuse surfaces already
+            glow, sky = dr.select(mirrors, glow, 0), dr.select(mirrors, sky, 0)
+        lit = surface.albedo * (glow + self._ambient)
         lit += self._direct(second, direction, surface, generator, hit.valid)
-        # a lamp's own face glows for mirrors alone: its panel has lit the diffuse surfaces already
-        if self._inside:
-            lit = dr.select(mirrors, lit, dr.minimum(lit, 4))
-        sky = self.sky(direction)
-        if self._inside:
-            sky = dr.select(mirrors, sky, 0)
         return dr.select(active, dr.select(hit.valid, lit, sky), 0)
 
     def _direct(self, point: Any, direction: Any, surface: Surface, generator: Any, active: Any) -> Any:

@@ -106,9 +106,7 @@ class _VertexLayout:
         return starts
 
 
-def _read_part(
-    cursor: _Cursor, layout: _VertexLayout, texture: str, count: int, index_count: int
-) -> SpmPart:
+def _read_part(cursor: _Cursor, layout: _VertexLayout, texture: str, count: int, index_count: int) -> SpmPart:
     raw = np.frombuffer(cursor.data, np.uint8)
     starts = layout.offsets(cursor.data, cursor.at, count)
     cursor.at = int(starts[-1])
@@ -134,4 +132,4 @@ def _read_part(
 def _unpack(packed: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
     """Three signed numbers of ten bits each, in units of 1 / 511."""
     fields = (packed[:, None] >> np.array([0, 10, 20], np.uint32)) & 1023
-    return ((fields.astype(np.float32) + 512) % 1024 - 512) / 511
+    return np.asarray(((fields.astype(np.float32) + 512) % 1024 - 512) / 511, np.float32)

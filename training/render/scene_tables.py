@@ -17,7 +17,7 @@ MIN_STEP = 2e-5  # at least, metres
 
 
 class Hit(NamedTuple):
-    """Where rays meet surfaces: distance, triangle, barycentric coordinates of its second and third corner."""
+    """Where rays meet surfaces: distance, triangle, barycentric weights of its second and third corner."""
 
     valid: Any
     t: Any
@@ -57,13 +57,9 @@ class Tables:
         texels = [np.ascontiguousarray(image).view(np.uint32).ravel() for image in scene.textures]
         begins = np.cumsum([0] + [len(part) for part in texels[:-1]])
         self._texels = mi.UInt32(np.concatenate(texels))
-        rows = [
-            [begins[m.texture], *scene.textures[m.texture].shape[1::-1]] for m in scene.materials
-        ]
+        rows = [[begins[m.texture], *scene.textures[m.texture].shape[1::-1]] for m in scene.materials]
         self._extent = mi.UInt32(np.array(rows, np.uint32).ravel())
-        looks = [
-            [*m.color, m.opacity, m.reflectance, m.roughness, m.glow, 0.0] for m in scene.materials
-        ]
+        looks = [[*m.color, m.opacity, m.reflectance, m.roughness, m.glow, 0.0] for m in scene.materials]
         self._looks = mi.Float(np.array(looks, np.float32).ravel())
 
     def _caster(self, vertices: int, faces: int) -> Any:
