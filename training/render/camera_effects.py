@@ -34,7 +34,7 @@ class Blur:
 
 
 def draw_blur(draw: Draw, depth: Array) -> Blur:
-    """Sharp in about half of the frames; else out of focus somewhere in depth (H, W) metres, moved, or both."""
+    """Sharp in about half of the frames; else focused at one depth of (H, W) metres, moved, or both."""
     known = depth[np.isfinite(depth)]
     nearest, farthest = np.percentile(known, [20, 80]) if known.size else (1.0, 10.0)
     focus = draw.log(float(nearest), float(farthest) * 1.001)

@@ -23,7 +23,7 @@ from training.render.store import read_lines
 HEAD = """# Sources of these frames
 
 The frames are adaptations of the works below, some of them under share-alike licences: credit them, and do
-not ship frames with software under another licence. Rendered with Mitsuba 3, denoised with Open Image Denoise.
+not ship frames with software under another licence. Rendered with Mitsuba 3 and Open Image Denoise.
 """
 
 

@@ -60,7 +60,10 @@ def list_furniture(folder: Path, split: str) -> list[Piece]:
             f"no furniture catalogue (*.sh3f) in {folder}: {APT_HINT}, or give --assets-furniture the folder"
         )
     fitting = [piece for piece in pieces if piece.category not in OUTDOORS and max(piece.size) <= LARGEST]
-    return [piece for piece in fitting if furniture_split(piece.name) == split]
+    found = [piece for piece in fitting if furniture_split(piece.name) == split]
+    if not found:
+        raise ConfigError(f"none of the {len(pieces)} pieces in {folder} belongs to the split {split!r}")
+    return found
 
 
 def read_catalogue(path: Path) -> list[Piece]:
@@ -69,6 +72,7 @@ def read_catalogue(path: Path) -> list[Piece]:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(CATALOGUE).decode("latin-1")
             sizes = {info.filename: info.file_size for info in archive.infolist()}
+        text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
         fields = dict(re.findall(r"^([\w#]+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
         numbers = sorted(int(key[3:]) for key in fields if key.startswith("id#"))
         pieces = [_piece(path, fields, number) for number in numbers]

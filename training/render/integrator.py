@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from training.render import backend
 from training.render.geometry import Camera, Lighting, SceneBuilder
-from training.render.shading import Shader
 from training.render.scene_tables import Tables
+from training.render.shading import Shader
 
 SAMPLES_A_PASS = 4  # so that memory does not grow with the number of samples
 
