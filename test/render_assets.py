@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from training.render.frames import Settings
+
 NORMALS, COLORS = 1, 2
 
 SCENE = """<scene>
@@ -185,3 +187,9 @@ def make_furniture(folder: Path) -> Path:
         archive.writestr("things/box.mtl", MATERIALS)
         archive.writestr("things/paint.png", png((200, 180, 40)))
     return folder
+
+
+def default_settings(out: Path, split: str = "train") -> Settings:
+    """A run of small frames with the assets where Debian installs them."""
+    games, furniture = "/usr/share/games/supertuxkart/data", "/usr/share/sweethome3d/furniture"
+    return Settings(out, split, 3, (48, 64), 4, Path(games), Path(furniture))
