@@ -151,7 +151,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
     [
         ("depth_sr_ros", ("ros",)),
         ("launch", ("ros",)),
-        ("training", ("train",)),
+        ("training", ("train", "render")),
         ("test", ("ros", "train", "dev")),
     ],
 )

@@ -44,7 +44,7 @@ def test_an_spm_mesh_is_read_vertex_by_vertex(tmp_path: Path) -> None:
     np.testing.assert_allclose(textured.vertices, [[0, 0, 0], [1, 0, 0], [0, 0, 2]])
     np.testing.assert_allclose(textured.normals, [[0, 1, 0], [0, -1, 0], [0, 1, 0]])
     np.testing.assert_array_equal(textured.colors, [[10, 20, 30], [255, 255, 255], [255, 0, 1]])
-    np.testing.assert_allclose(textured.uv, [[0, 0.5], [1, 0.5], [0, -3]])
+    np.testing.assert_allclose(textured.uv, [[0.0, 0.5], [1.0, 0.5], [0.0, -3.0]])
     np.testing.assert_array_equal(plain.faces, [[2, 1, 0], [0, 1, 2]])
     assert not plain.uv.any()
 
@@ -145,14 +145,15 @@ def test_the_splits_of_the_installed_assets_share_none() -> None:
     assert not set(tracks["train"]) & set(tracks["val"])
     assert not {p.name for p in pieces["train"]} & {p.name for p in pieces["val"]}
     data = settings["train"].tracks
-    own = {
-        split: {
+
+    def shown(split: str) -> set[str]:
+        return {
             placement.asset or f"track {name}"
-            for name in names
-            for placement in read_placements(data, name, lambda library, s=split: track_split(library) == s)
+            for name in tracks[split]
+            for placement in read_placements(data, name, lambda library: track_split(library) == split)
         }
-        for split, names in tracks.items()
-    }
+
+    own = {split: shown(split) for split in tracks}
     assert own["train"] and own["val"] and not own["train"] & own["val"]
 
 

@@ -76,8 +76,8 @@ def test_what_lies_behind_the_holes_of_a_cutout_is_seen_and_lit() -> None:
     leaf = np.zeros((2, 2, 4), np.uint8)
     leaf[:, 1] = (40, 200, 40, 255)  # the left half is a hole
     leaves = scene.material(Material(texture=scene.texture(leaf)))
-    for _ in range(3):
-        upright(scene, -2.0 - 0.1 * _, leaves, half=4.0)
+    for layer in range(3):
+        upright(scene, -2.0 - 0.1 * layer, leaves, half=4.0)
     upright(scene, -5.0, scene.material(Material(color=(0.9, 0.1, 0.1))))
     integrator = Integrator(scene, daylight())
     depth = integrator.depth(ahead(), SIZE)

@@ -38,7 +38,7 @@ def render(
         str, typer.Option(help="train or val: each shows assets that the other never does")
     ] = "train",
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH in pixels")] = "480x640",
-    samples: Annotated[int, typer.Option(min=4, help="rays a pixel, a multiple of 4")] = 16,
+    samples: Annotated[int, typer.Option(min=4, help="rays a pixel, a multiple of 4")] = 8,
     workers: Annotated[int, typer.Option(min=1, help="processes, of 1 to 3 GB each")] = 1,
     assets_tracks: Annotated[
         Path, typer.Option(help="data folder of SuperTuxKart (package supertuxkart-data)")
