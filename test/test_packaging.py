@@ -149,9 +149,9 @@ def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("depth_sr_ros", ("ros",)),
+        ("depth_sr_ros", ("ros", "dask")),
         ("launch", ("ros",)),
-        ("training", ("train",)),
+        ("training", ("train", "render")),
         ("test", ("ros", "train", "dev")),
     ],
 )
@@ -169,7 +169,8 @@ def test_package_xml_declares_the_ros_packages_that_are_imported_and_no_other() 
     ros_declared = {
         element.text for element in root.iter("exec_depend") if not str(element.text).startswith("python3-")
     }
-    pypi = declared_modules(requirement_lines("options", "install_requires"))
+    lines = requirement_lines("options", "install_requires")
+    pypi = declared_modules(lines + requirement_lines("options.extras_require", "dask"))
     imports = third_party_imports(REPO_ROOT / "depth_sr_ros") | third_party_imports(REPO_ROOT / "launch")
     ros_imported = {name for name in imports if name not in pypi and BROUGHT_BY.get(name) not in pypi}
     assert ros_declared == ros_imported | IMPORTED_WHERE_INSTALLED
