@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from depth_sr_ros.cli_export import export
 from depth_sr_ros.errors import DataError, DepthSRError
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(export)
 
 Checkpoint = Annotated[
     Path | None, typer.Option(help="Weights (.safetensors); default: those that ship for the variant.")

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole network as one ONNX file, and the proof that ONNX Runtime computes what torch does."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import depth_sr_ros
+from depth_sr_ros.config import check_choice
+from depth_sr_ros.errors import ConfigError, DataError
+from depth_sr_ros.image_size import Sizes, check_sides, size_text
+from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
+from depth_sr_ros.models.confidence import confidence_of
+from depth_sr_ros.models.depth_sr import DepthSRNet, known_depth
+from depth_sr_ros.models.portable import MOST_HALVINGS
+
+OPSET = 18
+# Of ONNX Runtime's depth from torch's, relative to it, and of its confidence.
+BOUNDS = {"float32": 1e-4, "float16": 3e-2}
+DYNAMIC_SIZES: tuple[Sizes, ...] = (
+    ((320, 240), (80, 60)),
+    ((330, 251), (83, 61)),
+    ((96, 160), (49, 80)),
+    ((256, 192), (256, 192)),
+)
+METADATA_PREFIX = "depth_sr_ros."
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written and how exact it is."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    frames: int
+    difference: float
+    """The largest from torch in float32, of the depth and of the confidence, over `frames` frames."""
+
+
+class _Network(nn.Module):
+    """`DepthSRNet` as a function of the file's inputs, in their order."""
+
+    def __init__(self, net: DepthSRNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, rgb: Tensor, depth: Tensor, relative_depth: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        confident = self.net.config.confidence
+        answer = self.net(rgb, depth, relative_depth, confidence=confident)
+        maps = [answer.depth]
+        if answer.log_scale is not None:
+            maps.append(confidence_of(answer.log_scale))
+        return tuple(known_depth(each, depth) for each in maps)
+
+
+def export_onnx(
+    out: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    variant: str = "edge",
+    sizes: Sizes | None = None,
+    precision: str = "float32",
+    advance: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Write the network that DepthSRNet.upsample runs to `out`, once ONNX Runtime agrees with torch about it.
+
+    checkpoint: default, the weights that ship for `variant`. sizes: (width, height) of RGB and of depth; None
+    leaves them open. precision: "float16" computes the U-Net in it, but not what turns its answer into metres.
+    `advance` is told each step.
+
+    Inputs: rgb uint8 (1, 3, H, W); depth float32 (1, 1, h, w) metres, invalid where NaN, infinite or not above
+    0; of a variant with a guide relative_depth float32 (1, 1, H, W), larger = nearer, any scale, all zeros for
+    none. Outputs: depth_sr float32 (1, 1, H, W) metres, and confidence, 0 to 1, where the weights have it.
+
+    Raises ConfigError, CheckpointError; DataError, leaving no file behind, where the answers differ by more
+    than BOUNDS.
+    """
+    path = _checked(Path(out), sizes, precision)
+    source = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
+    net, header = load_checkpoint(source, variant=variant)
+    metadata = {
+        "version": depth_sr_ros.__version__,
+        "variant": header.variant,
+        "weights": weights_hash(source),
+        "precision": precision,
+    }
+    with _beside(path) as part:
+        advance("tracing the network")
+        described = _write(part, net, sizes, precision, metadata)
+        advance("comparing with torch")
+        frames = [frame for pair in ((sizes,) if sizes else DYNAMIC_SIZES) for frame in _frames(pair, net)]
+        difference = _difference(part, net, frames)
+        if not difference <= BOUNDS[precision]:
+            raise DataError(
+                f"ONNX Runtime's answer differs from torch's by {difference:.2g} of the depth, more than "
+                f"{BOUNDS[precision]:g}: nothing was written; please report this"
+            )
+        os.replace(part, path)
+    return Exported(*described, len(frames), difference)
+
+
+def _checked(path: Path, sizes: Sizes | None, precision: str) -> Path:
+    """The path, once everything that is known to be wrong before the work was ruled out."""
+    check_choice("precision", precision, BOUNDS)
+    if sizes is not None:
+        check_sides(*sizes)
+        if max(sizes[1]) > 1 << MOST_HALVINGS:
+            raise ConfigError(f"depth is {size_text(sizes[1])}, but at most {1 << MOST_HALVINGS} pixels a side")
+    if path.suffix != ".onnx":
+        raise DataError(f"{path}: the file's name must end in .onnx")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist: make it first")
+    for name in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"the export needs {name}: pip install 'depth_sr_ros[onnx]'")
+    return path
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file in the folder of `path`, removed at the end if it is still there."""
+    try:
+        handle, name = tempfile.mkstemp(suffix=".onnx", prefix=f".{path.stem}-", dir=path.parent)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    os.close(handle)
+    try:
+        yield Path(name)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _write(
+    path: Path, net: DepthSRNet, sizes: Sizes | None, precision: str, metadata: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Trace the network, fold its constants, add what the file says of itself; inputs and outputs in words."""
+    import onnx
+
+    example = _frames(sizes or DYNAMIC_SIZES[0], net)[0]
+    outputs = ["depth_sr", "confidence"][: 1 + net.config.confidence]
+    rgb_axes, depth_axes = {2: "height", 3: "width"}, {2: "depth_height", 3: "depth_width"}
+    axes = {name: depth_axes if name == "depth" else rgb_axes for name in (*example, *outputs)}
+    traced = copy.deepcopy(net)
+    if precision == "float16":
+        _halve(traced)
+    _trace(
+        _Network(traced).eval(),
+        tuple(torch.from_numpy(value) for value in example.values()),
+        path,
+        input_names=list(example),
+        output_names=outputs,
+        dynamic_axes=None if sizes else axes,
+    )
+    _fold_constants(path)
+    model = onnx.load(path)
+    used = {node.domain for node in model.graph.node}
+    kept = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    described = tuple(_describe(values) for values in (model.graph.input, model.graph.output))
+    for name, value in {**metadata, **described[0], **described[1]}.items():
+        model.metadata_props.add(key=METADATA_PREFIX + name, value=value)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return described[0], described[1]
+
+
+UNITS = {
+    "rgb": "uint8 {}, red, green, blue",
+    "depth": "float32 {}, metres along the optical axis, invalid where NaN, infinite or not above 0",
+    "relative_depth": "float32 {}, larger = nearer, of any scale, all zeros for none",
+    "depth_sr": "float32 {}, metres along the optical axis, NaN where no pixel of depth is valid",
+    "confidence": "float32 {}, 0 to 1, the chance that depth_sr is within 5 % of the truth",
+}
+
+
+def _describe(values: Any) -> dict[str, str]:
+    found = {}
+    for value in values:
+        sides = [str(d.dim_param or d.dim_value) for d in value.type.tensor_type.shape.dim]
+        found[value.name] = UNITS[value.name].format(f"({', '.join(sides)})")
+    return found
+
+
+def _halve(net: DepthSRNet) -> None:
+    """The U-Net in float16, but for its stems and its head, as under autocast on a GPU."""
+    unet = net.unet
+    for encoder in (unet.rel_encoder, unet.lr_encoder):
+        for module in (encoder.stages, encoder.downs):
+            module.half()
+        encoder.stages[0].register_forward_pre_hook(lambda _, inputs: (inputs[0].half(), *inputs[1:]))
+    for module in (unet.middle, unet.ups, unet.decoder):
+        module.half()
+
+
+def _trace(network: nn.Module, example: tuple[Tensor, ...], path: Path, **options: Any) -> None:
+    """By torch's exporter that traces: the other one reasons for minutes about sizes that are left open."""
+    torch.onnx.register_custom_op_symbolic("aten::asinh", lambda graph, x: graph.op("Asinh", x), 9)
+    if "dynamo" in inspect.signature(torch.onnx.export).parameters:  # from torch 2.5 on
+        options["dynamo"] = False
+    with warnings.catch_warnings():
+        # It warns of each size that it turns into a number, and of its successor. The comparison decides.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, example, str(path), opset_version=OPSET, **options)
+
+
+def _fold_constants(path: Path) -> None:
+    """ONNX Runtime's first level of optimisations, which leaves standard operations."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _frames(sizes: Sizes, net: DepthSRNet) -> list[dict[str, np.ndarray]]:
+    """Inputs of the network: a scene with every kind of hole; one without; noise of which little is measured;
+    nothing measured at all.
+    """
+    from depth_sr_ros.benchmark import synthetic_frame
+
+    random = np.random.default_rng(0)
+    rgb, whole = synthetic_frame(*sizes)
+    height, width = whole.shape
+    holed = whole.copy()
+    holed[random.random(holed.shape) < 0.05] = 0
+    holed[: height // 3, : width // 4] = np.nan
+    holed[-1:, :], holed[:, -1:] = np.inf, -1
+    holed[height // 2, width // 2] = 2.0
+    sparse = np.where(random.random(whole.shape) < 0.02, random.uniform(0.3, 9, whole.shape), 0)
+    sparse[0, 0] = 1.0
+    noise = random.integers(0, 256, rgb.shape, np.uint8)
+    pairs = [(rgb, holed), (rgb, whole), (noise, sparse), (rgb, np.full_like(whole, np.nan))]
+    frames = []
+    for picture, depth in pairs:
+        frame = {
+            "rgb": np.ascontiguousarray(picture.transpose(2, 0, 1)[None]),
+            "depth": depth.astype(np.float32)[None, None],
+        }
+        if net.config.guide != "none":
+            frame["relative_depth"] = picture.mean(2, dtype=np.float32)[None, None]
+        frames.append(frame)
+    return frames
+
+
+def _difference(path: Path, net: DepthSRNet, frames: list[dict[str, np.ndarray]]) -> float:
+    """The largest of ONNX Runtime's answers from torch's in float32; infinite where one has NaN alone."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    network, largest = _Network(net).eval(), 0.0
+    for frame in frames:
+        with torch.inference_mode():
+            expected = network(*(torch.from_numpy(value) for value in frame.values()))
+        found = session.run(None, frame)
+        for i, (theirs, ours) in enumerate(zip(found, expected, strict=True)):
+            scale = ours.numpy() if i == 0 else 1.0
+            if not np.array_equal(np.isnan(theirs), np.isnan(ours.numpy())):
+                return float("inf")
+            difference = np.abs(theirs - ours.numpy()) / scale
+            largest = max(largest, float(np.nanmax(difference, initial=0.0)))
+    return largest
