@@ -233,6 +233,12 @@ def benchmark(
         list[int] | None,
         typer.Option(help="CPU threads of the network; repeat it for more. Default: one, and all cores."),
     ] = None,
+    runtimes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare these instead, in turn: torch, native, onnxruntime, openvino; repeat it for more."
+        ),
+    ] = None,
     checkpoint: Checkpoint = None,
     variant: Variant = "edge",
     device: Device = "auto",
@@ -251,6 +257,13 @@ def benchmark(
         sys.exit(run_benchmark(pairs, rate, 150 if frames is None else frames, json, Console()))
     from depth_sr_ros.benchmark import default_threads, run_engine_benchmark
 
+    if runtimes:
+        from depth_sr_ros.runtime_benchmark import run_runtime_benchmark
+
+        run_runtime_benchmark(
+            checkpoint, variant, runtimes, pairs, threads or [1], frames or 30, json, Console()
+        )
+        return
     count = 30 if frames is None else frames
     counts = threads or default_threads()
     run_engine_benchmark(checkpoint, variant, device, pairs, counts, count, json, Console())

@@ -22,11 +22,11 @@ def export(
         str, typer.Option(help="Width and height of RGB, such as 640x480; dynamic leaves all sizes open.")
     ] = "dynamic",
     depth_size: Annotated[
-        str | None, typer.Option(help="Width and height of depth, such as 160x120, if --size is not dynamic.")
+        str | None, typer.Option(help="Width and height of depth, such as 160x120; goes with --size.")
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
 ) -> None:
-    """Write the network for other runtimes (needs depth_sr_ros[onnx]); compared with torch before it is kept."""
+    """Write the network for other runtimes (needs depth_sr_ros[onnx]), once it agrees with torch."""
     from rich.console import Console
 
     from depth_sr_ros.config import VARIANTS, check_choice
@@ -49,6 +49,6 @@ def export(
     for name, text in (found.inputs | found.outputs).items():
         typer.echo(f"{name}: {text}")
     typer.echo(
-        f"{out}: ONNX Runtime differs from torch by at most {found.difference:.1e} over {found.frames} frames "
-        f"(allowed: {BOUNDS[precision]:g})"
+        f"{out}: ONNX Runtime differs from torch by at most {found.difference:.1e} over {found.frames} "
+        f"frames (allowed: {BOUNDS[precision]:g})"
     )

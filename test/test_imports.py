@@ -39,6 +39,9 @@ LAYER_OF = {
     "cli": TOOLS,
     "demo": TOOLS,
     "benchmark": TOOLS,
+    "cli_export": TOOLS,
+    "onnx_export": TOOLS,
+    "runtime_benchmark": TOOLS,
     "replay": TOOLS,
     "replay_report": TOOLS,
 }

@@ -149,7 +149,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("depth_sr_ros", ("ros",)),
+        ("depth_sr_ros", ("ros", "onnx", "openvino")),
         ("launch", ("ros",)),
         ("training", ("train",)),
         ("test", ("ros", "train", "dev")),
@@ -170,6 +170,8 @@ def test_package_xml_declares_the_ros_packages_that_are_imported_and_no_other() 
         element.text for element in root.iter("exec_depend") if not str(element.text).startswith("python3-")
     }
     pypi = declared_modules(requirement_lines("options", "install_requires"))
+    pypi |= declared_modules(requirement_lines("options.extras_require", "onnx"))
+    pypi |= declared_modules(requirement_lines("options.extras_require", "openvino"))
     imports = third_party_imports(REPO_ROOT / "depth_sr_ros") | third_party_imports(REPO_ROOT / "launch")
     ros_imported = {name for name in imports if name not in pypi and BROUGHT_BY.get(name) not in pypi}
     assert ros_declared == ros_imported | IMPORTED_WHERE_INSTALLED

@@ -42,8 +42,8 @@ class BackProjection(nn.Module):
         features (B, C, h, w) of cells, padded at the right and the bottom; filled (B, 1, lh, lw) the LR
         depth in metres without holes, and mask, 1 where it was measured.
         """
-        size, cells = depth.shape[-2:], features.shape[-2:]
-        mean = area_mean(depth, filled.shape[-2:])
+        size, cells = (depth.shape[-2], depth.shape[-1]), features.shape[-2:]
+        mean = area_mean(depth, (filled.shape[-2], filled.shape[-1]))
         residual = mask * (filled - mean)
         # In typical corrections; asinh: linear for noise, logarithmic for what is missed at an edge.
         relative = mask * (normalizer.normalize(filled) - normalizer.normalize(mean)) / normalizer.correction

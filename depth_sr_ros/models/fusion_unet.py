@@ -67,7 +67,8 @@ class FusionUNet(nn.Module):
         it.
         """
         unshuffle = self.config.unshuffle
-        sizes = [tuple((side + s - 1) // s for side in size) for s in (unshuffle << i for i in range(5))]
+        scales = [unshuffle << i for i in range(5)]
+        sizes = [((size[0] + s - 1) // s, (size[1] + s - 1) // s) for s in scales]
         rel_features = self.rel_encoder(rel, sizes)
         lr_features = self.lr_encoder(lr, sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)

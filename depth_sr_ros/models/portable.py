@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations that ONNX or its runtimes lack: torch's own, or, while the network is exported, plain ones.
 
-The plain forms hold for sizes that an export leaves open: their loops are as long as any image needs, and they divide
-no negative number, which ONNX rounds the other way.
+The plain forms hold for sizes that an export leaves open: their loops are as long as any image needs, and
+they divide no negative number, which ONNX rounds the other way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def halvings(size: torch.Size) -> int:
 
 
 def halved(x: Tensor) -> Tensor:
-    """Mean of 2x2 pixels of x (B, C, H, W); of those that there are at an odd border, up to a factor of 2 or 4."""
+    """Mean of 2x2 pixels of x (B, C, H, W), at an odd border of those that there are."""
     if not torch.onnx.is_in_onnx_export():
         return F.avg_pool2d(x, 2, ceil_mode=True)
     # ceil_mode means different things to different runtimes.
@@ -53,23 +53,27 @@ def area_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
     for axis, outputs in ((2, size[0]), (3, size[1])):
         inputs = x.shape[axis]
         i = torch.arange(outputs)[:, None]
-        x = _mean_between(x, axis, i * inputs // outputs, ((i + 1) * inputs + outputs - 1) // outputs)
+        first, end = i * inputs // outputs, ((i + 1) * inputs + outputs - 1) // outputs
+        x = _mean_between(x, axis, first, end, (inputs + outputs - 1) // outputs + 1)
     return x
 
 
 def cell_mean(x: Tensor, side: int) -> Tensor:
-    """Mean of x (B, C, H, W) over cells, those at the border smaller: (B, C, ceil(H / side), ceil(W / side))."""
+    """Mean of x (B, C, H, W) over cells of `side` pixels, those at the border smaller: (B, C, h, w)."""
     if not torch.onnx.is_in_onnx_export():
         return F.avg_pool2d(x, side, ceil_mode=True, count_include_pad=False)
     for axis in (2, 3):
         first = torch.arange((x.shape[axis] + side - 1) // side)[:, None] * side
-        x = _mean_between(x, axis, first, (first + side).clamp(0, x.shape[axis]))
+        x = _mean_between(x, axis, first, (first + side).clamp(0, x.shape[axis]), side)
     return x
 
 
-def _mean_between(x: Tensor, axis: int, first: Tensor, end: Tensor) -> Tensor:
-    """Means of rows (axis 2) or columns (3) of x from `first` to before `end`, (outputs, 1) each."""
-    index = first + torch.arange((end - first).amax())
+def _mean_between(x: Tensor, axis: int, first: Tensor, end: Tensor, most: int) -> Tensor:
+    """Means of rows (axis 2) or columns (3) of x from `first` to before `end`, (outputs, 1) each.
+
+    `most`: how many rows or columns at most.
+    """
+    index = first + torch.arange(most)
     shares = (index < end).float() / (end - first).float()
     index = index.clamp(0, x.shape[axis] - 1)
     if axis == 2:
@@ -81,7 +85,7 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     """x (B, C, h, w), its nearest pixel for each of `size` (H, W): (B, C, H, W)."""
     if not torch.onnx.is_in_onnx_export():
         return F.interpolate(x, size, mode="nearest-exact")
-    for axis, outputs in ((2, size[0]), (3, size[1])):
+    for axis, outputs in ((3, size[1]), (2, size[0])):  # columns first, while the image is small
         inputs = x.shape[axis]
         # In float32, as torch has it: ties between two pixels are then decided alike.
         scale = torch.full((1,), inputs, dtype=torch.float32) / outputs
@@ -91,11 +95,12 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def extended(x: Tensor, axis: int, multiple: int) -> Tensor:
-    """x (B, C, H, W), of any type, its last row (axis -2) or column (-1) repeated until that side is a multiple."""
+    """x (B, C, H, W), of any type, its last row (axis -2) or column (-1) repeated up to a multiple."""
     side = x.shape[axis]
     if torch.onnx.is_in_onnx_export():
-        index = torch.arange((side + multiple - 1) // multiple * multiple)
-        return x.index_select(axis, index.clamp(0, side - 1))
+        missing = (side + multiple - 1) // multiple * multiple - side
+        ends = (0, missing) if axis == -1 else (0, 0, 0, missing)
+        return F.pad(x.float(), ends + (0,) * (4 - len(ends)), mode="replicate").to(x.dtype)
     missing = -side % multiple
     if not missing:
         return x
