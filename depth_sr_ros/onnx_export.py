@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 import depth_sr_ros
-from depth_sr_ros.benchmark import synthetic_frame
-from depth_sr_ros.config import ModelConfig, check_choice
+from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
-from depth_sr_ros.models.confidence import confidence_of
-from depth_sr_ros.models.depth_sr import DepthSRNet, known_depth
+from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.portable import MOST_HALVINGS
+from depth_sr_ros.onnx_check import NetworkOfInputs, check_frames, largest_difference
 
 OPSET = 18
 # Of ONNX Runtime's depth from torch's, relative to it, and of its confidence.
@@ -38,7 +35,6 @@ DYNAMIC_SIZES: tuple[Sizes, ...] = (
     ((96, 160), (49, 80)),
     ((256, 192), (256, 192)),
 )
-Inputs = dict[str, npt.NDArray[Any]]
 METADATA_PREFIX = "depth_sr_ros."
 
 
@@ -51,22 +47,6 @@ class Exported:
     frames: int
     difference: float
     """The largest from torch in float32, of the depth and of the confidence, over `frames` frames."""
-
-
-class _Network(nn.Module):
-    """`DepthSRNet` as a function of the file's inputs, in their order."""
-
-    def __init__(self, net: DepthSRNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, rgb: Tensor, depth: Tensor, relative_depth: Tensor | None = None) -> tuple[Tensor, ...]:
-        confident = self.net.config.confidence
-        answer = self.net(rgb, depth, relative_depth, confidence=confident)
-        maps = [answer.depth]
-        if answer.log_scale is not None:
-            maps.append(confidence_of(answer.log_scale))
-        return tuple(known_depth(each, depth) for each in maps)
 
 
 def export_onnx(
@@ -108,7 +88,7 @@ def export_onnx(
         frames = [
             frame for pair in ((sizes,) if sizes else DYNAMIC_SIZES) for frame in check_frames(pair, net)
         ]
-        difference = _difference(part, net, frames)
+        difference = largest_difference(part, net, frames)
         if not difference <= BOUNDS[precision]:
             raise DataError(
                 f"ONNX Runtime's answer differs from torch's by {difference:.2g} of the depth, more than "
@@ -155,7 +135,10 @@ def _beside(path: Path) -> Iterator[Path]:
 def _write(
     path: Path, net: DepthSRNet, sizes: Sizes | None, precision: str, metadata: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Trace the network, fold its constants, say in the file what it is; returns inputs and outputs in words."""
+    """Trace the network, fold its constants, say in the file what it is.
+
+    Returns inputs and outputs in words.
+    """
     import onnx
 
     example = check_frames(sizes or DYNAMIC_SIZES[0], net)[0]
@@ -166,7 +149,7 @@ def _write(
     if precision == "float16":
         _halve(traced)
     _trace(
-        _Network(traced).eval(),
+        NetworkOfInputs(traced).eval(),
         tuple(torch.from_numpy(value) for value in example.values()),
         path,
         input_names=list(example),
@@ -254,52 +237,3 @@ def _fold_constants(path: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
     onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def check_frames(sizes: Sizes, net: DepthSRNet) -> list[Inputs]:
-    """Inputs of the network: a scene with every kind of hole; one without; noise of which little is measured;
-    nothing measured at all.
-    """
-    random = np.random.default_rng(0)
-    rgb, whole = synthetic_frame(*sizes)
-    height, width = whole.shape
-    holed = whole.copy()
-    holed[random.random(holed.shape) < 0.05] = 0
-    holed[: height // 3, : width // 4] = np.nan
-    holed[-1:, :], holed[:, -1:] = np.inf, -1
-    holed[height // 2, width // 2] = 2.0
-    sparse = np.where(random.random(whole.shape) < 0.02, random.uniform(0.3, 9, whole.shape), 0)
-    sparse[0, 0] = 1.0
-    noise = random.integers(0, 256, rgb.shape, np.uint8)
-    pairs = [(rgb, holed), (rgb, whole), (noise, sparse), (rgb, np.full_like(whole, np.nan))]
-    return [inputs_of(picture, depth, net.config) for picture, depth in pairs]
-
-
-def inputs_of(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[Any], config: ModelConfig) -> Inputs:
-    """The file's inputs of an RGB image (H, W, 3) and depth (h, w) in metres; brightness plays the guide."""
-    inputs: Inputs = {
-        "rgb": np.ascontiguousarray(rgb.transpose(2, 0, 1)[None]),
-        "depth": depth.astype(np.float32)[None, None],
-    }
-    if config.guide != "none":
-        inputs["relative_depth"] = rgb.mean(2, dtype=np.float32)[None, None]
-    return inputs
-
-
-def _difference(path: Path, net: DepthSRNet, frames: list[Inputs]) -> float:
-    """The largest of ONNX Runtime's answers from torch's in float32; infinite where one has NaN alone."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    network, largest = _Network(net).eval(), 0.0
-    for frame in frames:
-        with torch.inference_mode():
-            expected = network(*(torch.from_numpy(value) for value in frame.values()))
-        found = session.run(None, frame)
-        for i, (theirs, ours) in enumerate(zip(found, expected, strict=True)):
-            scale = ours.numpy() if i == 0 else 1.0
-            if not np.array_equal(np.isnan(theirs), np.isnan(ours.numpy())):
-                return float("inf")
-            difference = np.abs(theirs - ours.numpy()) / scale
-            largest = max(largest, float(np.nanmax(difference, initial=0.0)))
-    return largest

@@ -26,7 +26,8 @@ from depth_sr_ros.image_size import Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.native import NativeNetwork
-from depth_sr_ros.onnx_export import Inputs, export_onnx, inputs_of
+from depth_sr_ros.onnx_check import Inputs, inputs_of
+from depth_sr_ros.onnx_export import export_onnx
 
 COMPARED = ("torch", "native", "onnxruntime", "openvino")
 Run = Callable[[Inputs], npt.NDArray[np.float32]]

@@ -40,6 +40,7 @@ LAYER_OF = {
     "demo": TOOLS,
     "benchmark": TOOLS,
     "cli_export": TOOLS,
+    "onnx_check": TOOLS,
     "onnx_export": TOOLS,
     "runtime_benchmark": TOOLS,
     "replay": TOOLS,
