@@ -25,6 +25,7 @@ onnxruntime = pytest.importorskip(
     "onnxruntime", reason="onnxruntime is not installed: pip install 'depth_sr_ros[onnx]'"
 )
 
+pytestmark = pytest.mark.timeout(400)  # tracing is seconds of work, which a busy machine stretches
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PAGE = REPO_ROOT / "docs" / "export.md"
 CHANNELS = [8, 8, 12, 12, 16]
