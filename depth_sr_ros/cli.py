@@ -12,6 +12,7 @@ import typer
 from depth_sr_ros import cli_bags
 from depth_sr_ros.cli_doctor import doctor
 from depth_sr_ros.cli_evaluate import evaluate
+from depth_sr_ros.cli_export import export
 from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile, Threads, Variant
 from depth_sr_ros.errors import DataError, DepthSRError
 from depth_sr_ros.ros_installation import need_rclpy as _need_rclpy
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 app.command()(evaluate)
 app.command()(doctor)
+app.command()(export)
 
 
 @app.command()
@@ -164,6 +166,12 @@ def benchmark(
         list[int] | None,
         typer.Option(help="CPU threads of the network; repeat it for more. Default: one, and all cores."),
     ] = None,
+    runtimes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare these instead, in turn: torch, native, onnxruntime, openvino; repeat it for more."
+        ),
+    ] = None,
     checkpoint: Checkpoint = None,
     variant: Variant = "edge",
     device: Device = "auto",
@@ -182,6 +190,13 @@ def benchmark(
         sys.exit(run_benchmark(pairs, rate, 150 if frames is None else frames, json, Console()))
     from depth_sr_ros.benchmark import default_threads, run_engine_benchmark
 
+    if runtimes:
+        from depth_sr_ros.runtime_benchmark import run_runtime_benchmark
+
+        run_runtime_benchmark(
+            checkpoint, variant, runtimes, pairs, threads or [1], frames or 30, json, Console()
+        )
+        return
     count = 30 if frames is None else frames
     counts = threads or default_threads()
     run_engine_benchmark(checkpoint, variant, device, pairs, counts, count, json, Console())

@@ -61,6 +61,7 @@ def test_the_difference_is_from_torch_in_float32(tmp_path: Path) -> None:
         (("--variant", "egde"), "did you mean 'edge'"),
         (("--device", "cuda:99"), "cuda:99"),
         (("--checkpoint", "absent.safetensors"), "does not exist"),
+        (("--runtimes", "onnxrt"), "did you mean 'onnxruntime'"),
     ],
 )
 def test_a_figure_out_of_range_is_one_sentence(arguments: tuple[object, ...], words: str) -> None:
@@ -76,3 +77,18 @@ def test_the_frame_is_the_same_every_time_and_has_edges() -> None:
     np.testing.assert_array_equal(depth, again[1])
     assert rgb.shape == (64, 96, 3) and depth.shape == (16, 24)
     assert depth.min() < 1.3 and depth.max() > 3.5
+
+
+def test_runtimes_are_compared_and_agree_where_they_compute_in_float32(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install 'depth_sr_ros[onnx]'"
+    )
+    out = tmp_path / "numbers.json"
+    names = [word for name in ("torch", "onnxruntime") for word in ("--runtimes", name)]
+    ended = run(*names, "--size", SIZES[1], "--threads", 1, "--frames", 2, "--json", out)
+    assert ended.returncode == 0, ended.stderr
+    timings = {t["name"]: t for t in json.loads(out.read_text())["timings"]}
+    assert set(timings) == {"torch float32", "torch bfloat16", "onnxruntime float32"}
+    assert all(0 < t["least_ms"] <= t["median_ms"] for t in timings.values())
+    assert timings["torch float32"]["difference"] == 0
+    assert timings["onnxruntime float32"]["difference"] < 1e-4

@@ -149,7 +149,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("depth_sr_ros", ("ros", "dask")),
+        ("depth_sr_ros", ("ros", "dask", "onnx", "openvino")),
         ("launch", ("ros",)),
         ("training", ("train", "render")),
         ("test", ("ros", "train", "dev")),
@@ -170,7 +170,9 @@ def test_package_xml_declares_the_ros_packages_that_are_imported_and_no_other() 
         element.text for element in root.iter("exec_depend") if not str(element.text).startswith("python3-")
     }
     lines = requirement_lines("options", "install_requires")
-    pypi = declared_modules(lines + requirement_lines("options.extras_require", "dask"))
+    for extra in ("dask", "onnx", "openvino"):
+        lines += requirement_lines("options.extras_require", extra)
+    pypi = declared_modules(lines)
     imports = third_party_imports(REPO_ROOT / "depth_sr_ros") | third_party_imports(REPO_ROOT / "launch")
     ros_imported = {name for name in imports if name not in pypi and BROUGHT_BY.get(name) not in pypi}
     assert ros_declared == ros_imported | IMPORTED_WHERE_INSTALLED

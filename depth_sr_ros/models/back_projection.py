@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from depth_sr_ros.models.nafnet import Pointwise
 from depth_sr_ros.models.normalization import DepthNormalizer
+from depth_sr_ros.models.portable import area_mean, cell_mean, nearest
 
 HIDDEN = 32
 LEAST_SHARE = 0.25  # of the depth before: no correction brings it nearer than that
@@ -41,14 +42,14 @@ class BackProjection(nn.Module):
         features (B, C, h, w) of cells, padded at the right and the bottom; filled (B, 1, lh, lw) the LR
         depth in metres without holes, and mask, 1 where it was measured.
         """
-        size, cells = depth.shape[-2:], features.shape[-2:]
-        mean = F.interpolate(depth, filled.shape[-2:], mode="area")
+        size, cells = (depth.shape[-2], depth.shape[-1]), features.shape[-2:]
+        mean = area_mean(depth, (filled.shape[-2], filled.shape[-1]))
         residual = mask * (filled - mean)
         # In typical corrections; asinh: linear for noise, logarithmic for what is missed at an edge.
         relative = mask * (normalizer.normalize(filled) - normalizer.normalize(mean)) / normalizer.correction
         both = torch.cat([residual, torch.asinh(relative)], 1)
-        both = F.interpolate(both, size, mode="nearest-exact")
-        seen = F.avg_pool2d(both[:, 1:], self.unshuffle, ceil_mode=True, count_include_pad=False)
+        both = nearest(both, size)
+        seen = cell_mean(both[:, 1:], self.unshuffle)
         seen = F.pad(seen, (0, cells[1] - seen.shape[3], 0, cells[0] - seen.shape[2]), mode="replicate")
         hidden = F.relu(self.features(features) + self.residual(seen))
         share = F.pixel_shuffle(self.share(hidden), self.unshuffle)[..., : size[0], : size[1]]

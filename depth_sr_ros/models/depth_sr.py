@@ -16,6 +16,7 @@ from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
 from depth_sr_ros.models.kernel_head import KernelHead
 from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
+from depth_sr_ros.models.portable import nearest
 from depth_sr_ros.models.propagation import Propagation
 
 
@@ -104,7 +105,7 @@ class DepthSRNet(nn.Module):
         pixels = self.unet.cells(rgb)
         rel = self._rel_cells(pixels, relative_depth)
         detail = F.interpolate(seen.detail, size, mode="bilinear", align_corners=False)
-        mask = F.interpolate(seen.mask, size, mode="nearest-exact")
+        mask = nearest(seen.mask, size)
         # The published range clips at depth_clip; the base keeps what lies beyond it.
         clipped = base.clamp(0, 1) if self.config.normalization == "fixed" else base
         lr = self.unet.cells(torch.cat([clipped, detail, mask], 1))

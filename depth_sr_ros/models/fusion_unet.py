@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.models.adain import fuse
 from depth_sr_ros.models.nafnet import NAFStage, downsample, to_cells, upsample
+from depth_sr_ros.models.portable import extended
 
 LR_CHANNELS = 3  # upsampled LR depth, its local detail, its validity mask
 LEVELS_MULTIPLE = 16  # of cells: four times halved
@@ -66,7 +67,8 @@ class FusionUNet(nn.Module):
         it.
         """
         unshuffle = self.config.unshuffle
-        sizes = [(-(-size[0] // s), -(-size[1] // s)) for s in (unshuffle << i for i in range(5))]
+        scales = [unshuffle << i for i in range(5)]
+        sizes = [((size[0] + s - 1) // s, (size[1] + s - 1) // s) for s in scales]
         rel_features = self.rel_encoder(rel, sizes)
         lr_features = self.lr_encoder(lr, sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)
@@ -94,10 +96,5 @@ class FusionUNet(nn.Module):
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column of x (B, C, H, W), of any type, until both sides are multiples."""
     for axis in (-2, -1):
-        missing = -x.shape[axis] % multiple
-        if missing:
-            last = x.narrow(axis, x.shape[axis] - 1, 1)
-            x = torch.cat(
-                [x, last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))], axis
-            )
+        x = extended(x, axis, multiple)
     return x

@@ -51,7 +51,9 @@ class KernelHead(nn.Module):
         weight, bias = self.logit_layer()
         height, width = depth.shape[-2:]
         # On a CPU in blocks whose nine logits a pixel stay in its cache: twice as fast as all at once.
-        rows = height if torch.is_grad_enabled() or not depth.is_cpu else max(1, BLOCK_CELLS // width)
+        if torch.is_grad_enabled() or not depth.is_cpu or torch.onnx.is_in_onnx_export():
+            return _mix(features, rgb, sharpness, depth, gate, around, weight, bias)
+        rows = max(1, BLOCK_CELLS // width)
         out = []
         for start in range(0, height, rows):
             part = slice(start, start + rows)
@@ -67,7 +69,7 @@ class KernelHead(nn.Module):
                     bias,
                 )
             )
-        return out[0] if len(out) == 1 else torch.cat(out, 2)
+        return torch.cat(out, 2)
 
     def _per_cell(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shift (B, 1, h, w), sharpness (B, 1, h, w) and gate (B, s^2, h, w), by one product."""
@@ -114,7 +116,7 @@ def _mix(
 
 def _colour_terms(rgb: Tensor) -> Tensor:
     """(2 m, -1, -|m|^2) of the cells' mean colours m, (B, 5, h, w): |p - m|^2 = |p|^2 - 2 p m + |m|^2."""
-    mean = rgb.unflatten(1, (3, -1)).mean(2)
+    mean = rgb.reshape(rgb.shape[0], 3, -1, *rgb.shape[2:]).mean(2)
     return torch.cat([2 * mean, -torch.ones_like(mean[:, :1]), -mean.square().sum(1, keepdim=True)], 1)
 
 

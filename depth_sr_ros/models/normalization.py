@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depth_sr_ros.config import ModelConfig
+from depth_sr_ros.models.portable import cell_mean, halved, halvings, median
 
 # A frame flatter than this share of its depth is not stretched further: that would stretch its noise.
 MIN_RELATIVE_RANGE = 0.1
@@ -36,10 +37,10 @@ def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
     """
     weight = valid.float()
     levels = [(torch.where(valid, depth, 0.0), weight)]
-    while max(levels[-1][1].shape[-2:]) > 1:
+    for _ in range(halvings(depth.shape)):
         value, weight = levels[-1]
-        total = F.avg_pool2d(weight, 2, ceil_mode=True)
-        mean = F.avg_pool2d(value * weight, 2, ceil_mode=True) / total.clamp_min(1e-12)
+        total = halved(weight)
+        mean = halved(value * weight) / total.clamp_min(1e-12)
         levels.append((mean, (total > 0).float()))
     value, weight = levels.pop()
     value = torch.where(weight > 0, value, 1.0)
@@ -51,7 +52,7 @@ def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
 
 def local_detail(value: Tensor) -> Tensor:
     """What (B, 1, h, w) holds beyond its local mean, over cells of DETAIL_CELL pixels, blended bilinearly."""
-    mean = F.avg_pool2d(value, DETAIL_CELL, ceil_mode=True)
+    mean = cell_mean(value, DETAIL_CELL)
     return value - F.interpolate(mean, value.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -76,7 +77,7 @@ class DepthNormalizer:
         """Take what is per frame from the filled LR depth (B, 1, h, w), in metres."""
         flat = filled.flatten(1)
         if config.normalization == "log":
-            shift = flat.median(dim=1).values.clamp_min(MIN_DEPTH_M)
+            shift = median(flat).clamp_min(MIN_DEPTH_M)
             scale = torch.ones_like(shift)
         elif config.normalization == "frame":
             shift, high = flat.min(dim=1).values, flat.max(dim=1).values
