@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.demo_sequence import read_sequence
 from depth_sr_ros.errors import CheckpointError, ConfigError, FrameError
+from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (96, 128, 3), np.uint8)
@@ -131,6 +134,33 @@ def test_a_bad_option_stops_the_start(options: dict, error: type, word: str) -> 
 def test_bfloat16_stays_near_float32(engine: DepthSuperResolver) -> None:
     half = DepthSuperResolver(device="cpu", precision="bfloat16")
     assert np.abs(half(RGB, DEPTH) - engine(RGB, DEPTH)).mean() < 0.02
+
+
+@pytest.mark.parametrize("variant", ["edge", "fast"])
+def test_float16_stays_near_float32_with_the_weights_that_ship(variant: str) -> None:
+    """The relative-depth features of `edge` reach 1e7; float16 ends at 65504."""
+    frame = read_sequence(frames=1)[0]
+    rgb, depth = np.ascontiguousarray(frame.rgb[:240, :320]), frame.depth_m[:60, :80]
+    exact, half = (
+        DepthSuperResolver(device="cpu", variant=variant, runtime="torch", precision=name)(rgb, depth)
+        for name in ("float32", "float16")
+    )
+    assert np.isfinite(half).all()
+    assert float(np.median(np.abs(half - exact) / exact)) < 1e-3
+
+
+def test_half_precision_that_breaks_the_answer_is_refused_at_the_warm_up(tmp_path: Path) -> None:
+    model, _ = load_checkpoint(shipped_checkpoint("edge"))
+    state = model.unet.lr_encoder.downs.state_dict()
+    state["2.weight"] *= 1e9  # beyond float16's range, not beyond float32's
+    model.unet.lr_encoder.downs.load_state_dict(state)
+    path = tmp_path / "wild.safetensors"
+    save_checkpoint(path, model, training={}, metrics={}, version="0", dtype=torch.float32)
+    resolver = DepthSuperResolver(path, device="cpu", runtime="torch", precision="float16")
+    resolver.warm_up((96, 64), (24, 16))
+    assert resolver.precision == "float32"
+    (said,) = resolver.warnings
+    assert said.startswith("float16 differs from torch in float32 by nan of the depth, more than 0.02")
 
 
 def test_bfloat16_answers_on_frames_whose_coarsest_features_are_flat() -> None:

@@ -157,7 +157,7 @@ def test_kernels_that_differ_from_torch_are_refused(runtime: str, monkeypatch: p
     engine = DepthSuperResolver(device="cpu", runtime=runtime)
     engine.warm_up((96, 64), (24, 16))
     assert engine.runtime == "torch"
-    assert len(engine.warnings) == 1 and "differ from torch by 0.01" in engine.warnings[0]
+    assert len(engine.warnings) == 1 and "differ from torch in float32 by 0.01" in engine.warnings[0]
     _, depth = frame(64, 96, (16, 24))
     assert np.isfinite(engine(np.zeros((64, 96, 3), np.uint8), depth[0, 0].numpy())).all()
 

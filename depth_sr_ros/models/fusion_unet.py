@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +71,12 @@ class FusionUNet(nn.Module):
         unshuffle = self.config.unshuffle
         scales = [unshuffle << i for i in range(5)]
         sizes = [((size[0] + s - 1) // s, (size[1] + s - 1) // s) for s in scales]
-        rel_features = self.rel_encoder(rel, sizes)
+        # AdaIN takes the scale of these features away, so training does not keep it small: in the weights of
+        # `edge` it reaches 1e7, and float16 ends at 65504.
+        device = rel.device.type
+        is_half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+        with torch.autocast(device, enabled=False) if is_half else contextlib.nullcontext():
+            rel_features = self.rel_encoder(rel, sizes)
         lr_features = self.lr_encoder(lr, sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)
         x = self.middle(x, sizes[4])
