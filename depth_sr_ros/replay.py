@@ -56,7 +56,11 @@ class FrameRecord:
 
 @dataclass
 class Replay:
-    """The whole recording. `range_errors`: by method, summed squares and counts of RANGE_BINS_M."""
+    """The whole recording. `range_errors`: by method, summed squares and counts of RANGE_BINS_M.
+
+    `seconds`: what all frames took, `reading` and decoding, the `network`, and the `scoring`, filters
+    included.
+    """
 
     settings: ReplaySettings
     topics: RgbdTopics
@@ -65,6 +69,7 @@ class Replay:
     problems: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
     range_errors: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Samples:
@@ -115,6 +120,7 @@ def replay(
         frames = ReplayFrames(bag, settings)
         out = Replay(settings, frames.topics, "recorded answers")
         scorer = _Scorer(out, samples)
+        watch = _Stopwatch()
         try:
             for number, found in enumerate(frames):
                 if settings.limit is not None and len(out.records) >= settings.limit:
@@ -123,7 +129,12 @@ def replay(
                     frame = frames.decode(*found, number=number)
                     if resolver is not None and not out.records:
                         _warm_up(resolver, frame)
-                    scorer.add(frame, *_answer(frame, resolver))
+                        watch = _Stopwatch()  # of the preparations nothing counts
+                    watch.lap("reading")
+                    answer = _answer(frame, resolver)
+                    watch.lap("network")
+                    scorer.add(frame, *answer)
+                    watch.lap("scoring")
                 except (FrameError, DataError) as error:
                     out.problems[str(error)] += 1
                     continue
@@ -135,15 +146,34 @@ def replay(
             out.problems[str(error)] += 1
     for topic, count in frames.unstamped.items():
         out.problems[f"the stamp of a message on {topic} is 0: its driver sets none"] += count
+    out.seconds = watch.seconds
     if resolver is not None:
         out.engine = resolver.description
     if not out.records:
-        reasons = "; ".join(f"{text} ({count} times)" for text, count in out.problems.most_common(3))
-        raise DataError(
-            f"{settings.bag} holds no usable pair of {frames.topics.rgb} and {frames.topics.depth}"
-            + (f": {reasons}" if reasons else ": their stamps are too far apart, or one has no message")
-        )
+        raise _nothing_usable(out)
     return out
+
+
+def _nothing_usable(out: Replay) -> DataError:
+    reasons = "; ".join(f"{text} ({count} times)" for text, count in out.problems.most_common(3))
+    return DataError(
+        f"{out.settings.bag} holds no usable pair of {out.topics.rgb} and {out.topics.depth}"
+        + (f": {reasons}" if reasons else ": their stamps are too far apart, or one has no message")
+    )
+
+
+class _Stopwatch:
+    """Adds up the seconds of stages that follow each other."""
+
+    def __init__(self) -> None:
+        self.seconds = {"reading": 0.0, "network": 0.0, "scoring": 0.0}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """What passed since the last lap belongs to `stage`."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._since
+        self._since = now
 
 
 def _warm_up(resolver: DepthSuperResolver, frame: Frame) -> None:

@@ -62,6 +62,7 @@ def summary(replay: Replay) -> dict[str, Any]:
         "time_p50_ms": times[0],
         "time_p95_ms": times[1],
         "rate_hz": _recorded_rate(records) if recorded else 1e3 / times[0],
+        "seconds": replay.seconds,
         "lost": sum(record.lost for record in records),
         "valid_in": float(np.mean([record.valid_in for record in records])),
         "valid_out": float(np.mean([record.valid_out for record in records])),

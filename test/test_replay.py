@@ -44,6 +44,7 @@ def test_a_recording_is_scored_against_its_reference_and_reported(
     assert run(monkeypatch, tmp_path, *topics, "--max-rmse", "1.0") == 0
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["frames"] == 3 and not found["problems"]
+    assert found["seconds"].keys() == {"reading", "network", "scoring"} and min(found["seconds"].values()) > 0
     rmse = {name: metrics["rmse"] for name, metrics in found["methods"].items()}
     assert 0 < rmse["ours"] < min(rmse["bicubic"], rmse["guided"], rmse["fgs"])
     assert "the network helps here" in found["verdict"][0]
