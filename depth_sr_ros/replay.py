@@ -25,6 +25,7 @@ from depth_sr_ros.replay_measures import (
     picture_edges,
     squares_by_range,
     static_mask,
+    thinned_grey,
 )
 
 FILTERS = ("bicubic", "guided", "fgs")
@@ -198,7 +199,7 @@ class _Scorer:
 
     def __init__(self, out: Replay, samples: Samples) -> None:
         self._out, self._samples = out, samples
-        self._before: tuple[Frame, dict[str, Depth]] | None = None
+        self._before: tuple[npt.NDArray[np.uint8], dict[str, Depth]] | None = None
 
     def add(self, frame: Frame, ours: Depth, time_ms: float) -> None:
         out = self._out
@@ -213,7 +214,8 @@ class _Scorer:
             for name, answer in answers.items():
                 sums = squares_by_range(answer, frame.truth)
                 out.range_errors[name] = out.range_errors.get(name, 0) + sums
-        strong = picture_edges(frame.rgb)
+        grey = thinned_grey(frame.rgb)
+        strong = picture_edges(grey)
         out.records.append(
             FrameRecord(
                 frame.stamp_ns,
@@ -224,7 +226,7 @@ class _Scorer:
                 float(valid_mask(frame.depth).mean()),
                 float(valid_mask(ours).mean()),
                 lr_error(ours, frame.depth),
-                self._flicker(frame, answers),
+                self._flicker(grey, answers),
                 {name: edge_alignment(answer, strong) for name, answer in answers.items()},
                 metrics,
             )
@@ -232,13 +234,13 @@ class _Scorer:
         (height, width), (lr_height, lr_width) = frame.rgb.shape[:2], frame.depth.shape
         out.sizes[(width, height, lr_width, lr_height)] += 1
         self._samples.add(metrics.get(OURS, {}).get("rmse", float("nan")), frame, ours)
-        self._before = frame, answers
+        self._before = grey, answers
 
-    def _flicker(self, frame: Frame, answers: dict[str, Depth]) -> dict[str, float]:
+    def _flicker(self, grey: npt.NDArray[np.uint8], answers: dict[str, Depth]) -> dict[str, float]:
         if self._before is None:
             return {}
         last, earlier = self._before
-        still = static_mask(frame.rgb, last.rgb)
+        still = static_mask(grey, last)
         if still is None or any(answers[name].shape != earlier[name].shape for name in answers):
             return {}
         return {name: flicker(answer, earlier[name], still) for name, answer in answers.items()}

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a replay measures besides the protocol's errors; most of it needs no truth.
 
-What is a mean over the picture is taken of every second pixel and line (`STRIDE`): it says the same, and a
+What is a mean over the picture is taken of every second pixel and line (`thinned`): it says the same, and a
 replay should cost what the network costs.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ STATIC_CHANGE = 6  # of 255: a pixel whose colour changed by less did not move, 
 MIN_STATIC_SHARE = 0.01
 RANGE_BINS_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 300.0)
 STRONG_SHARE = 0.1  # of the pixels, those with the strongest colour gradients, are a picture's edges
-NEAR = 1  # pixels of STRIDE
+NEAR = 1  # thinned pixels
 SQUARE = np.ones((3, 3), np.uint8)
 
 Depth = npt.NDArray[np.float32]
@@ -51,28 +53,36 @@ def lr_error(answer: Depth, depth: Depth) -> float:
     return float(np.median(np.abs(means[known] - measured) / measured))
 
 
-def static_mask(rgb: Rgb, earlier: Rgb) -> npt.NDArray[np.bool_] | None:
-    """Where the picture stood still, by STRIDE; None where that is next to nowhere, or the sizes differ."""
-    if rgb.shape != earlier.shape:
+def thinned(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Every STRIDE-th pixel and line."""
+    return image[::STRIDE, ::STRIDE]
+
+
+def thinned_grey(rgb: Rgb) -> npt.NDArray[np.uint8]:
+    """Grey, thinned; the picture that `static_mask` and `picture_edges` look at."""
+    return np.ascontiguousarray(thinned(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)))
+
+
+def static_mask(grey: npt.NDArray[np.uint8], earlier: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
+    """Where the picture stood still, thinned; None where that is next to nowhere, or the sizes differ."""
+    if grey.shape != earlier.shape:
         return None
-    change = cv2.absdiff(np.ascontiguousarray(_thinned(rgb)), np.ascontiguousarray(_thinned(earlier)))
     # The noise of a camera passes, a motion of half a pixel at an edge does not.
-    still = cv2.blur(cv2.cvtColor(change, cv2.COLOR_RGB2GRAY), (3, 3)) < STATIC_CHANGE
+    still = cv2.blur(cv2.absdiff(grey, earlier), (3, 3)) < STATIC_CHANGE
     return still if still.mean() >= MIN_STATIC_SHARE else None
 
 
 def flicker(answer: Depth, earlier: Depth, still: npt.NDArray[np.bool_]) -> float:
     """Mean relative change of the depth, HxW both, where nothing moved; NaN where no pixel has both."""
-    now, before = _thinned(answer), _thinned(earlier)
+    now, before = thinned(answer), thinned(earlier)
     known = still & valid_mask(now) & valid_mask(before)
     if not known.any():
         return float("nan")
     return float(np.mean(np.abs(now[known] - before[known]) / now[known]))
 
 
-def picture_edges(rgb: Rgb) -> npt.NDArray[np.bool_]:
-    """At and beside the strongest colour gradients, by STRIDE."""
-    grey = cv2.cvtColor(np.ascontiguousarray(_thinned(rgb)), cv2.COLOR_RGB2GRAY)
+def picture_edges(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """At and beside the strongest gradients of the thinned picture."""
     gradient = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     # Of every 16th pixel: the quantile of all takes longer than the rest of this function.
     strong = gradient > max(float(np.quantile(gradient[::4, ::4], 1 - STRONG_SHARE)), 1.0)
@@ -85,7 +95,7 @@ def edge_alignment(answer: Depth, edges: npt.NDArray[np.bool_]) -> float:
     answer HxW. 1: no better than anywhere. A picture has edges where depth has none, so the other way says
     nothing. NaN where the depth, or the picture, has no edge.
     """
-    depth = np.ascontiguousarray(_thinned(answer))
+    depth = np.ascontiguousarray(thinned(answer))
     valid = valid_mask(depth)
     far = cv2.dilate(np.where(valid, depth, np.float32(0)), SQUARE)
     near = cv2.erode(np.where(valid, depth, np.float32(np.inf)), SQUARE)
@@ -94,7 +104,3 @@ def edge_alignment(answer: Depth, edges: npt.NDArray[np.bool_]) -> float:
     if not steps.any() or chance == 0:
         return float("nan")
     return float(edges[steps].mean()) / chance
-
-
-def _thinned(image: npt.NDArray) -> npt.NDArray:
-    return image[::STRIDE, ::STRIDE]

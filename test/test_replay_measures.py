@@ -15,6 +15,7 @@ from depth_sr_ros.replay_measures import (
     picture_edges,
     squares_by_range,
     static_mask,
+    thinned_grey,
 )
 
 SIZE = (96, 128)
@@ -53,11 +54,13 @@ def test_the_lr_error_is_that_of_the_means_over_lr_pixels() -> None:
 def test_a_moving_picture_is_not_static_and_a_still_one_with_noise_is() -> None:
     rgb, _ = scene()
     noisy = np.clip(rgb.astype(int) + np.random.default_rng(0).integers(-4, 5, rgb.shape), 0, 255)
-    still = static_mask(noisy.astype(np.uint8), rgb)
+    before = thinned_grey(rgb)
+    still = static_mask(thinned_grey(noisy.astype(np.uint8)), before)
     assert still is not None and still.all()
-    moved = static_mask(np.roll(rgb, 6, 1), rgb)
+    moved = static_mask(thinned_grey(np.roll(rgb, 6, 1)), before)
     assert moved is not None and not moved[15:30, 20].any() and moved[15:30, 4].all()
-    assert static_mask(rgb[:48], rgb) is None and static_mask(255 - rgb, rgb) is None
+    assert static_mask(thinned_grey(rgb[:48]), before) is None
+    assert static_mask(thinned_grey(255 - rgb), before) is None
 
 
 def test_flicker_is_the_relative_change_where_nothing_moved() -> None:
@@ -74,8 +77,8 @@ def test_flicker_is_the_relative_change_where_nothing_moved() -> None:
 
 def test_depth_whose_edges_lie_beside_the_pictures_is_less_aligned() -> None:
     rgb, depth = scene()
-    edges = picture_edges(rgb)
+    edges = picture_edges(thinned_grey(rgb))
     right, beside = edge_alignment(depth, edges), edge_alignment(scene(shift=12)[1], edges)
     assert right > 5 and beside < 0.7 * right
     assert np.isnan(edge_alignment(np.full(SIZE, 2.0, np.float32), edges))
-    assert np.isnan(edge_alignment(depth, picture_edges(np.full_like(rgb, 90))))
+    assert np.isnan(edge_alignment(depth, picture_edges(thinned_grey(np.full_like(rgb, 90)))))
