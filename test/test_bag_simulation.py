@@ -283,7 +283,7 @@ def test_bags_that_cannot_be_used_are_named_and_leave_nothing_behind(tmp_path: P
         simulate_bag(settings(tmp_path / "empty", tmp_path / "out"))
     with BagWriter(tmp_path / "words") as bag:
         bag.write("/words", "std_msgs/msg/String", 1, bag.make("std_msgs/msg/String", data="x"))
-    with pytest.raises(DataError, match="which topic has the depth images\\? It holds none"):
+    with pytest.raises(DataError, match="holds no depth images that this package can read"):
         simulate_bag(settings(tmp_path / "words", tmp_path / "out"))
     whole = write_camera(tmp_path / "bag")
     with pytest.raises(DataError, match="cannot write a bag to .*words: choose another folder"):
@@ -292,7 +292,7 @@ def test_bags_that_cannot_be_used_are_named_and_leave_nothing_behind(tmp_path: P
     data = bytearray(file.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)  # in the one chunk: the index is still there
     file.write_bytes(data)
-    with pytest.raises(DataError, match="bag is damaged: record it again"):
+    with pytest.raises(DataError, match="bag is damaged: "):
         simulate_bag(settings(whole, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -50,9 +50,9 @@ def write_words(path: Path, count: int = 2, period_s: float = 0.1) -> Path:
     return path
 
 
-def damaged(path: Path) -> Path:
+def cut(path: Path, end: int) -> Path:
     (file,) = write_words(path).glob("*.mcap")
-    file.write_bytes(file.read_bytes()[:-100])
+    file.write_bytes(file.read_bytes()[:end])
     return path
 
 
@@ -60,7 +60,7 @@ def damaged(path: Path) -> Path:
 def bags(tmp_path: Path) -> Path:
     """A folder with the bags `words`, `truncated` and `empty`."""
     write_words(tmp_path / "words")
-    damaged(tmp_path / "truncated")
+    cut(tmp_path / "truncated", 60)
     with BagWriter(tmp_path / "empty"):
         pass
     return tmp_path
@@ -102,7 +102,10 @@ def test_what_is_wrong_is_one_sentence(
         ("simulate {}/nowhere {}/new --profile tof", "nowhere is not a readable rosbag2 recording"),
         ("simulate {}/truncated {}/new --profile tof", "truncated is not a readable rosbag2 recording"),
         ("simulate {}/empty {}/new --profile tof", "empty holds no message"),
-        ("simulate {}/words {}/new --profile tof", "which topic has the depth images? It holds none"),
+        (
+            "simulate {}/words {}/new --profile tof",
+            "holds no depth images that this package can read; it holds /words",
+        ),
         ("simulate {}/words {}/new --profile tof --scale 5", "scale is 5, but must be 2, 4, 8 or 16"),
         ("simulate {}/words {}/new --profile tofu", "did you mean 'tof'?"),
     ],
@@ -114,6 +117,15 @@ def test_what_cannot_be_simulated_is_one_sentence(
     err = capsys.readouterr().err
     assert err.startswith("error: ") and says in err and len(err.strip().splitlines()) == 1
     assert not (bags / "new").exists()
+
+
+def test_a_bag_that_breaks_off_is_played_up_to_there(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rclpy", reason="playing needs rclpy")
+    assert run("play", cut(tmp_path / "cut", -100), "--wait-for-subscribers", "0") == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ") and "the recording breaks off after 2 messages" in err
 
 
 class Terminal:
