@@ -141,9 +141,9 @@ class BagReader:
         """`reliability` and `durability`, in lower case, of each publisher recorded with `topic`."""
         return [
             {"reliability": qos.reliability.name.lower(), "durability": qos.durability.name.lower()}
-            for recorded in self.recorded
-            if recorded.name == topic
-            for qos in recorded.qos
+            for connection in self._reader.connections
+            if connection.topic == topic
+            for qos in connection.ext.offered_qos_profiles  # type: ignore[union-attr]
         ]
 
     def messages(

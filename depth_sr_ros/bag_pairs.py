@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from depth_sr_ros.metrics import valid_mask
 from depth_sr_ros.pairing import AUTO_SLOP, FramePairer
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TRANSPORTS = re.compile(r"/(compressed|compressedDepth|theora|ffmpeg|zstd)$")
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,14 @@ def choose_topic(
     return fitting[0]
 
 
-def camera_info_topic(image_topic: str, msgtype: str) -> str:
-    """Where REP 144 has the CameraInfo of an image topic: beside it.
+def raw_topic(image_topic: str) -> str:
+    """The name of an image topic without that of its transport."""
+    return TRANSPORTS.sub("", image_topic)
 
-    The name of a compressed topic is that of the raw one and its transport.
-    """
-    raw = image_topic.rpartition("/")[0] if msgtype == COMPRESSED else image_topic
-    return f"{raw.rpartition('/')[0]}/camera_info"
+
+def camera_info_topic(image_topic: str) -> str:
+    """Where REP 144 has the CameraInfo of an image topic, of any transport: beside the raw one."""
+    return f"{raw_topic(image_topic).rpartition('/')[0]}/camera_info"
 
 
 def image_kinds(bag: BagReader) -> dict[str, str]:
@@ -88,17 +92,20 @@ def image_kinds(bag: BagReader) -> dict[str, str]:
     kinds: dict[str, str] = {}
     for message in bag.messages(wanted) if wanted else ():
         if message.topic not in kinds:
-            kinds[message.topic] = "depth" if _is_depth(bag.deserialize(message), message.msgtype) else "rgb"
+            kinds[message.topic] = "depth" if is_depth(stored_as(bag.deserialize(message))) else "rgb"
         if len(kinds) == sum(bag.count(topic) > 0 for topic in wanted):
             break
     return kinds
 
 
-def _is_depth(message: Any, msgtype: str) -> bool:
-    if msgtype == IMAGE:
-        return message.encoding in image_codec.DEPTH_ENCODINGS
-    encoding = message.format.partition(";")[0].strip()
-    return encoding in image_codec.DEPTH_ENCODINGS or "compressedDepth" in message.format
+def stored_as(image: Any) -> str:
+    """The encoding of an Image, or the format of a CompressedImage."""
+    return str(image.format if is_compressed(image) else image.encoding)
+
+
+def is_depth(stored: str) -> bool:
+    """Whether an encoding or a format (`stored_as`) is one of depth."""
+    return stored.partition(";")[0].strip() in image_codec.DEPTH_ENCODINGS or "compressedDepth" in stored
 
 
 class PairReader:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from depth_sr_ros import compressed_codec, image_codec
 from depth_sr_ros.bag import BagMessage, BagReader, BagWriter
 from depth_sr_ros.bag_pairs import (
+    CAMERA_INFO,
     IMAGE,
     PairReader,
     RgbdTopics,
@@ -32,7 +33,6 @@ from depth_sr_ros.config import check_choice
 from depth_sr_ros.degradation import PROFILES, SCALES, check_scale, degrade_recorded
 from depth_sr_ros.errors import ConfigError, DataError, FrameError
 
-INFO = "sensor_msgs/msg/CameraInfo"
 REFERENCE_SUFFIX = "_reference"
 
 Depth = npt.NDArray[np.float32]
@@ -129,9 +129,9 @@ def _low_size(bag: BagReader, topic: str, scale: int) -> tuple[int, int]:
 
 def _info_topic(bag: BagReader, kinds: dict[str, str], depth: str) -> str | None:
     """The CameraInfo of the depth images alone; None where there is none, or colour images share it."""
-    name = camera_info_topic(depth, bag.topics[depth])
-    shared = any(camera_info_topic(topic, bag.topics[topic]) == name for topic in kinds if topic != depth)
-    return name if bag.topics.get(name) == INFO and not shared else None
+    name = camera_info_topic(depth)
+    shared = any(camera_info_topic(topic) == name for topic in kinds if topic != depth)
+    return name if bag.topics.get(name) == CAMERA_INFO and not shared else None
 
 
 def _copy(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,7 +94,14 @@ def run_engine_benchmark(
                 spans = _spans(functools.partial(run_baseline, name, depth, rgb), frames)
                 timings.append(Timing(*sizes_of_frame, name, cv2.getNumThreads(), *spans))
                 progress.advance(task)
-    console.print(table(timings))
+    report(table(timings), timings, frames, json_file, console)
+
+
+def report(
+    shown: Table, timings: Sequence[Any], frames: int, json_file: Path | None, console: Console
+) -> None:
+    """Print the table and how busy the machine was; write the numbers, dataclasses, to the file."""
+    console.print(shown)
     console.print(f"load average {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
     if json_file is not None:
         content = {"frames": frames, "load": os.getloadavg(), "timings": [asdict(t) for t in timings]}

@@ -15,7 +15,7 @@ from depth_sr_ros.cli_evaluate import evaluate
 from depth_sr_ros.cli_export import export
 from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile, Threads, Variant
 from depth_sr_ros.errors import DataError, DepthSRError
-from depth_sr_ros.ros_installation import need_rclpy as _need_rclpy
+from depth_sr_ros.ros_installation import need_rclpy
 
 # torch and OpenCV take seconds to import: each command imports what it needs, so that --help is immediate
 
@@ -27,9 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(evaluate)
-app.command()(doctor)
-app.command()(export)
+for command in (evaluate, doctor, export, cli_bags.play, cli_bags.record, cli_bags.simulate):
+    app.command()(command)
 
 
 @app.command()
@@ -131,7 +130,7 @@ def soak(
     json: JsonFile = None,
 ) -> None:
     """Run the live node for minutes (needs ROS 2): frames accounted for, memory steady, else exit code 1."""
-    _need_rclpy("the soak")
+    need_rclpy("the soak")
     from rich.console import Console
 
     from depth_sr_ros.image_size import size_of
@@ -184,20 +183,18 @@ def benchmark(
 
     pairs = [sizes_of(text) for text in size] if size else list(DEFAULT_SIZES)
     if node:
-        _need_rclpy("the node's benchmark")
+        need_rclpy("the node's benchmark")
         from depth_sr_ros.ros.node_benchmark import run_benchmark
 
         sys.exit(run_benchmark(pairs, rate, 150 if frames is None else frames, json, Console()))
     from depth_sr_ros.benchmark import default_threads, run_engine_benchmark
 
+    count = 30 if frames is None else frames
     if runtimes:
         from depth_sr_ros.runtime_benchmark import run_runtime_benchmark
 
-        run_runtime_benchmark(
-            checkpoint, variant, runtimes, pairs, threads or [1], frames or 30, json, Console()
-        )
+        run_runtime_benchmark(checkpoint, variant, runtimes, pairs, threads or [1], count, json, Console())
         return
-    count = 30 if frames is None else frames
     counts = threads or default_threads()
     run_engine_benchmark(checkpoint, variant, device, pairs, counts, count, json, Console())
 
@@ -208,11 +205,6 @@ def version() -> None:
     import depth_sr_ros
 
     typer.echo(depth_sr_ros.__version__)
-
-
-app.command()(cli_bags.play)
-app.command()(cli_bags.record)
-app.command()(cli_bags.simulate)
 
 
 def main() -> None:

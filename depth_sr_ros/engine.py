@@ -221,7 +221,6 @@ class DepthSuperResolver:
         seconds = {}
         for way in self._ways:
             self._way = way
-            self(rgb, depth)
             seconds[way] = min(self._timed(rgb, depth) for _ in range(TRIALS))
         self._way = min(seconds, key=lambda way: seconds[way])
         self._ways = (self._way,)
@@ -229,14 +228,15 @@ class DepthSuperResolver:
             self._native = None
 
     def _refuse_what_differs(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> None:
-        """Leave out of the ways those whose answer is not torch's in float32; `warnings` says so."""
+        """Run each way once; leave out those whose answer is not torch's in float32. `warnings` says so."""
         reference = Way("torch", "float32")
-        if all(way == reference for way in self._ways):
-            return
         self._way = reference
         expected = self(rgb, depth)
         kept = []
         for way in self._ways:
+            if way == reference:
+                kept.append(way)
+                continue
             self._way = way
             relative = np.abs(self(rgb, depth) - expected) / expected
             native = way.runtime == "native"

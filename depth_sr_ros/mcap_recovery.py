@@ -71,9 +71,6 @@ class RecoveredReader:
                 yield wanted[channel.topic], message.log_time, message.data
         raise ReaderError(f"the recording breaks off after {self.message_count} messages")
 
-    def open(self) -> None:
-        """Nothing has to be opened beforehand."""
-
     def close(self) -> None:
         """Nothing stays open."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 EDGE_RANGE = 0.04
 EDGE_RADIUS_PX = 5
 BORDER_PX = 6
+SQUARE = np.ones((3, 3), np.uint8)
 METRICS = ("rmse", "mae", "absrel", "edge_rmse", "flat_rmse", "delta_105", "missing")
 
 FloatArray = npt.NDArray[np.floating]
@@ -30,14 +32,8 @@ def depth_edges(depth: FloatArray, relative_range: float = EDGE_RANGE) -> BoolAr
     itself.
     """
     valid = valid_mask(depth)
-    height, width = depth.shape
-    high = np.pad(np.where(valid, depth, -np.inf), 1, constant_values=-np.inf)
-    low = np.pad(np.where(valid, depth, np.inf), 1, constant_values=np.inf)
-    rows = [slice(i, i + height) for i in range(3)]
-    columns = [(slice(None), slice(i, i + width)) for i in range(3)]
-    for first, second, third in (rows, columns):
-        high = np.maximum(np.maximum(high[first], high[second]), high[third])
-        low = np.minimum(np.minimum(low[first], low[second]), low[third])
+    high = cv2.dilate(np.where(valid, depth, -np.inf).astype(depth.dtype, copy=False), SQUARE)
+    low = cv2.erode(np.where(valid, depth, np.inf).astype(depth.dtype, copy=False), SQUARE)
     reference = np.where(valid, depth, 0)
     span = np.where(valid, high, 0) - np.where(valid, low, 0)
     return valid & (span > relative_range * reference)

@@ -24,7 +24,6 @@ class EngineSettings:
     variant: str = "edge"
     device: str = "auto"
     threads: int | None = None
-    runtime: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,6 @@ def run_job(job: Job, on_frame: Callable[[int], None] = lambda done: None) -> di
             variant=engine.variant,
             device=engine.device,
             threads=engine.threads,
-            runtime=engine.runtime,
         )
     samples = Samples()
     result = replay(job.settings, resolver, samples, on_frame)

@@ -18,9 +18,10 @@ from depth_sr_ros.bag_pairs import (
     BagPair,
     PairReader,
     RgbdTopics,
+    choose_topic,
     decode_depth,
     decode_rgb,
-    find_topics,
+    image_kinds,
     stamp_ns,
 )
 from depth_sr_ros.config import check_choice
@@ -100,8 +101,14 @@ class ReplayFrames:
 
     def __init__(self, bag: BagReader, settings: ReplaySettings) -> None:
         self._bag, self._settings = bag, settings
-        besides = [t for t in (settings.reference_topic, settings.answer_topic) if t is not None]
-        self.topics = find_topics(bag, settings.rgb_topic, settings.depth_topic, besides)
+        kinds = image_kinds(bag)
+        sides = [t for t in (settings.reference_topic, settings.answer_topic) if t is not None]
+        self.topics = RgbdTopics(
+            choose_topic(bag, kinds, "rgb", settings.rgb_topic, sides),
+            choose_topic(bag, kinds, "depth", settings.depth_topic, sides),
+        )
+        for topic in sides:
+            choose_topic(bag, kinds, "depth", topic)
         self._reader = PairReader(bag, self.topics)
         self._lost = 0
 
@@ -151,7 +158,6 @@ class ReplayFrames:
             return _Side(iter(()))
         # A reader of its own: both go forward together, and nothing is kept.
         other = opened.enter_context(BagReader(self._settings.bag))
-        find_topics(other, self.topics.rgb, topic)
         return _Side(iter(PairReader(other, RgbdTopics(self.topics.rgb, topic), slop)))
 
     def _answer(self, pair: BagPair, answer: BagPair | None) -> Answer:

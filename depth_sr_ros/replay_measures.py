@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from depth_sr_ros.metrics import EDGE_RANGE, valid_mask
+from depth_sr_ros.metrics import SQUARE, depth_edges, valid_mask
 
 STRIDE = 2
 STATIC_CHANGE = 6  # of 255: a pixel whose colour changed by less did not move, most likely
@@ -21,7 +21,6 @@ MIN_STATIC_SHARE = 0.01
 RANGE_BINS_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 300.0)
 STRONG_SHARE = 0.1  # of the pixels, those with the strongest colour gradients, are a picture's edges
 NEAR = 1  # thinned pixels
-SQUARE = np.ones((3, 3), np.uint8)
 
 Depth = npt.NDArray[np.float32]
 Rgb = npt.NDArray[np.uint8]
@@ -95,12 +94,7 @@ def edge_alignment(answer: Depth, edges: npt.NDArray[np.bool_]) -> float:
     answer HxW. 1: no better than anywhere. A picture has edges where depth has none, so the other way says
     nothing. NaN where the depth, or the picture, has no edge.
     """
-    depth = np.ascontiguousarray(thinned(answer))
-    valid = valid_mask(depth)
-    far = cv2.dilate(np.where(valid, depth, np.float32(0)), SQUARE)
-    near = cv2.erode(np.where(valid, depth, np.float32(np.inf)), SQUARE)
-    steps = valid & (far - near > EDGE_RANGE * np.where(valid, depth, 0))
-    chance = float(edges.mean())
+    steps, chance = depth_edges(thinned(answer)), float(edges.mean())
     if not steps.any() or chance == 0:
         return float("nan")
     return float(edges[steps].mean()) / chance

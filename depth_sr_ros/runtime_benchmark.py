@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from depth_sr_ros.benchmark import WARM_UP_FRAMES, synthetic_frame
+from depth_sr_ros.benchmark import WARM_UP_FRAMES, report, synthetic_frame
 from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
@@ -81,11 +79,7 @@ def run_runtime_benchmark(
             for count in threads:
                 torch.set_num_threads(count)
                 timings += _compare(_runs(net, file, runtimes, count), net, pair, count, frames)
-    console.print(_table(timings))
-    console.print(f"load average {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
-    if json_file is not None:
-        content = {"frames": frames, "load": os.getloadavg(), "timings": [asdict(t) for t in timings]}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+    report(_table(timings), timings, frames, json_file, console)
 
 
 def _compare(

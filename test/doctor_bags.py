@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from depth_sr_ros.bag import BagWriter
-from depth_sr_ros.bag_pairs import IMAGE
+from depth_sr_ros.bag_pairs import CAMERA_INFO, IMAGE
 from depth_sr_ros.demo_sequence import SequenceFrame, read_sequence
-from depth_sr_ros.doctor.topics import INFO_TYPE
 
 START_NS = 1_700_000_000 * 10**9
 PERIOD_NS = 66_666_667
@@ -79,7 +78,7 @@ def write(path: Path, camera: Camera, storage: str = "mcap") -> Path:
                 if kind in camera.infos:
                     info = _info(bag, header, kind, image, camera)
                     topic = camera.topics[kind].rpartition("/")[0] + "/camera_info"
-                    messages.append((at, len(messages), topic, INFO_TYPE, info))
+                    messages.append((at, len(messages), topic, CAMERA_INFO, info))
         for at, _, topic, kind, message in sorted(messages, key=lambda m: m[:2]):
             bag.write(topic, kind, at, message)
     return path
@@ -120,4 +119,4 @@ def _info(bag: BagWriter, header: Any, kind: str, image: Any, camera: Camera) ->
             "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
         ),
     }
-    return bag.make(INFO_TYPE, **camera.info(kind, fields))
+    return bag.make(CAMERA_INFO, **camera.info(kind, fields))

@@ -19,6 +19,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import Writer
 
 from depth_sr_ros.bag import ros2_types
+from depth_sr_ros.bag_pairs import camera_info_topic
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import SHIPPED_SEQUENCE, read_sequence
 from depth_sr_ros.depth_io import read_depth, read_rgb
@@ -28,7 +29,7 @@ from depth_sr_ros.doctor.check_transport import check_dds, check_qos
 from depth_sr_ros.doctor.checks import examine
 from depth_sr_ros.doctor.findings import Finding, Severity
 from depth_sr_ros.doctor.samples import Endpoint, Samples, Stream, Thinned, Transport
-from depth_sr_ros.doctor.topics import Candidate, choose, info_topic_of
+from depth_sr_ros.doctor.topics import Candidate, choose
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.parameters import BY_NAME
 
@@ -227,7 +228,7 @@ def test_the_likeliest_topics_are_taken_and_the_others_named() -> None:
         "/depth_sr/depth/image",
     ]
     assert choose("bag", "depth", candidates, "/camera/depth/image_rect_raw")[0] == candidates[2]
-    assert info_topic_of("/camera/color/image_raw/compressed") == "/camera/color/camera_info"
+    assert camera_info_topic("/camera/color/image_raw/compressed") == "/camera/color/camera_info"
     with pytest.raises(DataError, match="no images on /odd"):
         choose("bag", "rgb", candidates, "/odd")
 

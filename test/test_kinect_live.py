@@ -25,17 +25,16 @@ from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.colorize import colorize
 from depth_sr_ros.degradation import degrade
-from depth_sr_ros.depth_io import read_depth, read_rgb
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.messages import NS_PER_S
 from depth_sr_ros.ros.pipeline import default_threads
+from training.make_kinect_bag import frame_names, read_frame
 
 FRAMES, RATE_HZ, SCALE = 120, 15.0, 4
 # Of the period; the rest is for DDS, the camera and the listener on the same two cores.
 NETWORK_SHARE = 0.6
 LATENCY_P50_MS = 150.0
 SLOW_FACTOR = 1.75
-UNKNOWN_M = 65.0  # 65535 mm, the Kinect's second code for "unknown"
 SHOWN = (10, 60, 110)
 
 Depth = npt.NDArray[np.float32]
@@ -64,10 +63,8 @@ def sequence(data_dir: Path) -> Sequence:
     folder = data_dir / "kinect"
     if not folder.is_dir():
         pytest.skip(f"no Kinect sequence at {folder}")
-    names = sorted(path.name.removesuffix(".color.jpg") for path in folder.glob("*.color.jpg"))[:FRAMES]
-    rgb = np.stack([read_rgb(folder / f"{name}.color.jpg") for name in names])
-    truth = np.stack([read_depth(folder / f"{name}.depth.png") for name in names])
-    truth[truth > UNKNOWN_M] = np.nan
+    names = frame_names(folder, FRAMES)
+    rgb, truth = (np.stack(each) for each in zip(*(read_frame(folder, name) for name in names), strict=True))
     rng = np.random.default_rng(0)
     sent = np.stack([degrade(frame, SCALE, "noisy", rng) for frame in truth])
     stamps = 1_700_000_000 * NS_PER_S + np.arange(len(names), dtype=np.int64) * NS_PER_S // int(RATE_HZ)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.progress import track
 
@@ -38,18 +39,29 @@ CAMERA = PinholeCamera(640, 480, 585.0, 585.0, 320.0, 240.0)  # the depth camera
 UNKNOWN_M = 65.0  # 65535 mm, the set's second code for "unknown"
 
 
-def write_kinect_bag(folder: Path, out: Path, frames: int | None = None) -> int:
-    """Write the first `frames` (None: all) at 30 Hz; returns how many. Raises DataError."""
+def frame_names(folder: Path, frames: int | None = None) -> list[str]:
+    """NNNNNN of the first `frames` (None: all). Raises DataError where there is none."""
     names = sorted(path.name.removesuffix(".color.jpg") for path in folder.glob("*.color.jpg"))[:frames]
     if not names:
         raise DataError(f"{folder} holds no NNNNNN.color.jpg")
+    return names
+
+
+def read_frame(folder: Path, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """(rgb uint8 HxWx3, depth float32 HxW metres, NaN = unknown). Raises DataError."""
+    depth = read_depth(folder / f"{name}.depth.png")
+    depth[depth > UNKNOWN_M] = np.nan
+    return read_rgb(folder / f"{name}.color.jpg"), depth
+
+
+def write_kinect_bag(folder: Path, out: Path, frames: int | None = None) -> int:
+    """Write the first `frames` (None: all) at 30 Hz; returns how many. Raises DataError."""
+    names = frame_names(folder, frames)
     with BagWriter(out) as bag:
         for index, name in enumerate(track(names, description="writing")):
             stamp = START_NS + index * PERIOD_NS
-            depth = read_depth(folder / f"{name}.depth.png")
-            depth[depth > UNKNOWN_M] = np.nan
+            rgb, depth = read_frame(folder, name)
             header = header_message(bag, stamp)
-            rgb = read_rgb(folder / f"{name}.color.jpg")
             bag.write(COLOR_INFO_TOPIC, INFO_TYPE, stamp, camera_info_message(bag, header, CAMERA))
             bag.write(COLOR_TOPIC, IMAGE_TYPE, stamp, color_message(bag, header, rgb))
             image = depth_message(bag, header, to_millimetres(depth), compression=1)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from depth_sr_ros.bag import BagMessage, BagReader
-from depth_sr_ros.bag_pairs import is_compressed
+from depth_sr_ros.bag_pairs import CAMERA_INFO, camera_info_topic, stored_as
 from depth_sr_ros.doctor.samples import Collector, Endpoint, Samples, Stream
-from depth_sr_ros.doctor.topics import IMAGE_TYPES, INFO_TYPE, Candidate, choose, info_topic_of
+from depth_sr_ros.doctor.topics import IMAGE_TYPES, Candidate, choose
 from depth_sr_ros.errors import ConfigError, DataError
 
 # Of a long recording: its start, its middle and its end, so that a drift of the clocks shows.
@@ -51,15 +51,14 @@ def _find_streams(bag: BagReader, samples: Samples, rgb: str | None, depth: str 
     for topic, msgtype in bag.topics.items():
         first = next(bag.messages([topic]), None) if msgtype in IMAGE_TYPES else None
         if first is not None:
-            image = bag.deserialize(first)
-            candidates.append(Candidate(topic, image.format if is_compressed(image) else image.encoding))
+            candidates.append(Candidate(topic, stored_as(bag.deserialize(first))))
     for kind, named in (("rgb", rgb), ("depth", depth)):
         chosen, bases = choose(str(bag.path), kind, candidates, named)
         if chosen is None:
             continue
         stream = Stream(kind, chosen.topic, bases)
-        info = info_topic_of(chosen.topic)
-        stream.info_topic = info if bag.topics.get(info) == INFO_TYPE else ""
+        info = camera_info_topic(chosen.topic)
+        stream.info_topic = info if bag.topics.get(info) == CAMERA_INFO else ""
         stream.publishers = [Endpoint("", **qos) for qos in bag.offered_qos(chosen.topic)]
         setattr(samples, kind, stream)
 

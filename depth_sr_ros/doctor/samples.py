@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from depth_sr_ros.bag_pairs import depth_metres, is_compressed, rgb_pixels, stamp_ns
+from depth_sr_ros.bag_pairs import depth_metres, rgb_pixels, stamp_ns, stored_as
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.pairing import FramePairer
@@ -223,7 +223,7 @@ class Collector:
         digest = zlib.crc32(np.ascontiguousarray(data[:: max(1, data.size // DIGEST_BYTES)]).data)
         stream.arrivals.append(Arrival(stamp, arrival_ns, digest, self._segment))
         stream.pictures.add(message)
-        stream.encodings[message.format if is_compressed(message) else message.encoding] += 1
+        stream.encodings[stored_as(message)] += 1
         stream.frame_ids[message.header.frame_id] += 1
         stream.largest_bytes = max(stream.largest_bytes, data.size)
         push = self._pairer.push_rgb if stream.kind == "rgb" else self._pairer.push_depth

@@ -7,16 +7,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from depth_sr_ros.bag_pairs import COMPRESSED, IMAGE
+from depth_sr_ros.bag_pairs import COMPRESSED, IMAGE, is_depth, raw_topic
 from depth_sr_ros.errors import DataError
 from depth_sr_ros.image_codec import DEPTH_ENCODINGS
 
 IMAGE_TYPES = (IMAGE, COMPRESSED)
-INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 COLOUR = re.compile(r"rgb|bgr|yuv|yuyv|uyvy|bayer|[8U]C[34]", re.IGNORECASE)
 # Drivers' words for depth that is aligned with the RGB image already.
 ALIGNED = re.compile(r"aligned|registered|depth_to_(rgb|color)")
-TRANSPORTS = re.compile(r"/(compressed|compressedDepth|theora|ffmpeg|zstd)$")
 
 
 class Candidate(NamedTuple):
@@ -28,14 +26,14 @@ class Candidate(NamedTuple):
     @property
     def base(self) -> str:
         """Without the image transport's suffix."""
-        return TRANSPORTS.sub("", self.topic)
+        return raw_topic(self.topic)
 
     @property
     def kind(self) -> str:
         """`rgb` or `depth`, by the encoding; by the name, where the encoding is no usual one of depth."""
-        stored = self.encoding.partition(";")[0].strip()
-        if stored in DEPTH_ENCODINGS or "compressedDepth" in self.encoding:
+        if is_depth(self.encoding):
             return "depth"
+        stored = self.encoding.partition(";")[0].strip()
         is_named = re.search(r"depth|disparity", self.topic) and not COLOUR.match(stored)
         return "depth" if is_named else "rgb"
 
@@ -70,8 +68,3 @@ def choose(
             raise DataError(f"{source} has no images on {named}; topics with images: {others}")
         return chosen, [chosen.base]
     return (fitting[0] if fitting else None), list(dict.fromkeys(c.base for c in fitting))
-
-
-def info_topic_of(image_topic: str) -> str:
-    """Where image_transport expects the CameraInfo: beside the image, without the transport's suffix."""
-    return TRANSPORTS.sub("", image_topic).rpartition("/")[0] + "/camera_info"

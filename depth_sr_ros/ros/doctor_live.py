@@ -17,9 +17,9 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_sr_ros.bag_pairs import COMPRESSED, IMAGE, is_compressed
+from depth_sr_ros.bag_pairs import CAMERA_INFO, COMPRESSED, IMAGE, camera_info_topic, stored_as
 from depth_sr_ros.doctor.samples import Collector, Endpoint, Samples, Stream, Transport
-from depth_sr_ros.doctor.topics import IMAGE_TYPES, INFO_TYPE, Candidate, choose, info_topic_of
+from depth_sr_ros.doctor.topics import IMAGE_TYPES, Candidate, choose
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.ros import dds
 from depth_sr_ros.ros.endpoints import INPUT_QOS, SubscriptionEventCallbacks
@@ -134,7 +134,7 @@ class _LiveSampler:
             subscriptions: dict[str, Subscription] = {}
 
             def note(topic: str, message: Any) -> None:
-                encodings[topic] = message.format if is_compressed(message) else message.encoding
+                encodings[topic] = stored_as(message)
                 # All images of a robot at once would keep this process from its work.
                 subscription = subscriptions.pop(topic, None)
                 if subscription is not None:
@@ -163,8 +163,8 @@ class _LiveSampler:
             SAMPLING_QOS,
             event_callbacks=SubscriptionEventCallbacks(message_lost=lose),
         )
-        info = info_topic_of(stream.topic)
-        if self._samples.topics.get(info) == INFO_TYPE:
+        info = camera_info_topic(stream.topic)
+        if self._samples.topics.get(info) == CAMERA_INFO:
             stream.info_topic = info
             add_info = partial(self._collector.add_info, stream)
             self._node.create_subscription(CameraInfo, info, add_info, INPUT_QOS)
