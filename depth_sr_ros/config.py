@@ -50,6 +50,7 @@ class ModelConfig:
     neighbouring cells' depths beside it. What comes after it, both ours: `propagation`, the dilations of the
     steps in which depth spreads among pixels of like colour (none: (), no such steps); `back_projection`,
     whether the answer is corrected by what was measured; `confidence`, whether it says how far off it may be.
+    `guide_check`, ours: whether a guide that disagrees with the LR depth is left out.
 
     `normalization` says how metres become the network's unit:
     `fixed`: z / (depth_clip * unit_m), the published range; `frame`: the frame's valid minimum and
@@ -68,6 +69,7 @@ class ModelConfig:
     propagation: tuple[int, ...] = ()
     back_projection: bool = False
     confidence: bool = False
+    guide_check: bool = False
     normalization: str = "log"
     unit_m: float = 0.1
     depth_clip: float = 300.0
@@ -133,6 +135,7 @@ VARIANTS: dict[str, ModelConfig] = {
         guide="depth_anything",
         head="kernel",
         back_projection=True,
+        guide_check=True,
     ),
     # No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few.
     "edge": ModelConfig(

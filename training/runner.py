@@ -39,7 +39,13 @@ from training.config import TrainConfig
 from training.module import DepthSRModule
 
 # Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
-LATER_PARTS = {"head": "residual", "propagation": (), "back_projection": False, "confidence": False}
+LATER_PARTS = {
+    "head": "residual",
+    "propagation": (),
+    "back_projection": False,
+    "confidence": False,
+    "guide_check": False,
+}
 LATER_PREFIXES = ("kernel_head.", "propagation.", "back_projection.", CONFIDENCE_PREFIX)
 
 

@@ -14,6 +14,7 @@ from depth_sr_ros.models.back_projection import BackProjection
 from depth_sr_ros.models.confidence import ConfidenceHead, confidence_of
 from depth_sr_ros.models.fusion_unet import FusionUNet
 from depth_sr_ros.models.guide import DepthAnythingGuide, normalize_guide
+from depth_sr_ros.models.guide_check import checked_guide
 from depth_sr_ros.models.kernel_head import KernelHead
 from depth_sr_ros.models.normalization import DepthNormalizer, fill_holes, local_detail, valid_mask
 from depth_sr_ros.models.portable import nearest
@@ -103,7 +104,7 @@ class DepthSRNet(nn.Module):
         # Interpolated in metres, as a depth image would be, then brought to the network's unit.
         base = normalizer.normalize(F.interpolate(seen.filled, size, mode="bilinear", align_corners=False))
         pixels = self.unet.cells(rgb)
-        rel = self._rel_cells(pixels, relative_depth)
+        rel = self._rel_cells(pixels, self.guide_map(relative_depth, seen))
         detail = F.interpolate(seen.detail, size, mode="bilinear", align_corners=False)
         mask = nearest(seen.mask, size)
         # The published range clips at depth_clip; the base keeps what lies beyond it.
@@ -126,13 +127,20 @@ class DepthSRNet(nn.Module):
             log_scale = None if head is None else head(features.float(), metres)
         return DepthPrediction(metres, normalizer, log_scale)
 
-    def _rel_cells(self, pixels: Tensor, relative_depth: Tensor | None) -> Tensor:
+    def guide_map(self, relative_depth: Tensor | None, seen: LRInput) -> Tensor | None:
+        """D_rel (B, 1, H, W) as the U-Net takes it: zero mean, unit spread, and checked where configured."""
+        if relative_depth is None or self.config.guide == "none":
+            return None
+        normal = normalize_guide(relative_depth)
+        return checked_guide(normal, seen.filled, seen.mask) if self.config.guide_check else normal
+
+    def _rel_cells(self, pixels: Tensor, guide_map: Tensor | None) -> Tensor:
         """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""
         if self.config.guide == "none":
             return pixels
-        if relative_depth is None:
+        if guide_map is None:
             return torch.cat([torch.zeros_like(pixels[:, : pixels.shape[1] // 3]), pixels], 1)
-        return torch.cat([self.unet.cells(normalize_guide(relative_depth).to(pixels.dtype)), pixels], 1)
+        return torch.cat([self.unet.cells(guide_map.to(pixels.dtype)), pixels], 1)
 
     @torch.inference_mode()
     def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guide that shows something else than the depth sensor measured is left out; a right one passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from depth_sr_ros.config import model_config
+from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput
+from depth_sr_ros.models.guide import normalize_guide
+from depth_sr_ros.models.guide_check import checked_guide
+from training.data.procedural import SceneGenerator
+from training.simulated_guide import GuideErrors, perfect_guide, simulated_guide, wrong_guide
+
+SCALE = 4
+
+
+@pytest.fixture(scope="module")
+def depth() -> torch.Tensor:
+    """Six scenes (6, 1, 192, 256), metres, NaN = no surface."""
+    _, metres = SceneGenerator()(6, 192, 256, torch.Generator().manual_seed(3))
+    return torch.where(metres.isfinite(), metres, torch.nan)
+
+
+def seen(depth: torch.Tensor, noise: float = 0.0) -> LRInput:
+    lr = depth[..., SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
+    wobble = torch.randn(lr.shape, generator=torch.Generator().manual_seed(1))
+    return LRInput.from_depth(lr * (1 + noise * wobble), model_config("fast"))
+
+
+def share_kept(relative: torch.Tensor, depth: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
+    """How much of each sample's guide is left, (B,)."""
+    normal, lr = normalize_guide(relative), seen(depth, noise)
+    checked = checked_guide(normal, lr.filled, lr.mask)
+    share = (checked * normal).sum((1, 2, 3)) / normal.square().sum((1, 2, 3))
+    torch.testing.assert_close(checked, normal * share.view(-1, 1, 1, 1), atol=1e-5, rtol=1e-4)
+    return share
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_right_guide_passes_unchanged(depth: torch.Tensor, noise: float) -> None:
+    assert share_kept(perfect_guide(depth), depth, noise).min() > 0.999
+
+
+def test_depth_anythings_kind_of_errors_pass(depth: torch.Tensor) -> None:
+    errors = GuideErrors(wrong_share=0.0, shift=1.0, blur=1.5)
+    kept = share_kept(simulated_guide(depth, errors, torch.Generator().manual_seed(0)), depth, 0.02)
+    assert kept.median() > 0.999 and kept.min() > 0  # two scenes of few things keep a part of theirs
+
+
+def test_the_guides_of_other_pictures_and_of_none_are_left_out(depth: torch.Tensor) -> None:
+    assert share_kept(perfect_guide(depth).roll(1, 0), depth, 0.02).max() == 0
+    of_none = torch.cat([wrong_guide((192, 256), torch.Generator().manual_seed(i)) for i in range(6)])
+    assert share_kept(of_none, depth, 0.02).max() == 0
+
+
+def test_a_guide_upside_down_in_depth_is_left_out(depth: torch.Tensor) -> None:
+    """Far where the depth is near: somebody gave depth instead of inverse depth."""
+    assert share_kept(-perfect_guide(depth), depth).max() == 0
+
+
+def test_scale_and_offset_of_the_guide_and_the_unit_of_the_depth_do_not_matter(depth: torch.Tensor) -> None:
+    guide = simulated_guide(depth, GuideErrors(), torch.Generator().manual_seed(5))
+    expected = share_kept(guide, depth)
+    torch.testing.assert_close(share_kept(700 * guide - 3, depth), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(share_kept(guide, 5 * depth), expected, atol=1e-3, rtol=0)
+
+
+def test_samples_do_not_influence_each_other(depth: torch.Tensor) -> None:
+    guide = perfect_guide(depth)
+    guide[1] = guide[2]
+    kept = share_kept(guide, depth)
+    assert kept[1] == 0 and kept[[0, 2, 3, 4, 5]].min() > 0.999
+
+
+def test_flat_depth_and_depth_without_a_measurement_give_no_nan() -> None:
+    for value in (2.0, torch.nan):
+        depth = torch.full((1, 1, 64, 64), value)
+        lr = LRInput.from_depth(depth[..., ::SCALE, ::SCALE], model_config("fast"))
+        checked = checked_guide(normalize_guide(torch.rand(1, 1, 64, 64)), lr.filled, lr.mask)
+        assert bool((checked == 0).all())
+
+
+def test_the_network_answers_a_wrong_guide_as_none_at_all(depth: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    net = DepthSRNet(model_config("fast", channels=[8, 8, 8, 8, 8])).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    rgb, lr = torch.rand(6, 3, 192, 256).mul(255).byte(), depth[..., 2::SCALE, 2::SCALE]
+    without, right = net.upsample(rgb, lr), net.upsample(rgb, lr, perfect_guide(depth))
+    assert torch.equal(net.upsample(rgb, lr, perfect_guide(depth).roll(1, 0)), without)
+    assert not torch.allclose(right, without)
