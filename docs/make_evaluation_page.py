@@ -51,7 +51,7 @@ def page(record: dict[str, Any]) -> str:
     for group, profile in dict.fromkeys((group, profile) for group, profile, _ in cases):
         cells = " | ".join(cell(cases[group, profile, scale]) for scale in scales)
         lines.append(f"| {group} {profile} | {cells} |")
-    weights = record["checkpoint"]["sha256"]
+    weights = record["weights"]["ours"]["sha256"]
     return INTRODUCTION.format(command=COMMAND, weights=weights) + "\n".join(lines) + "\n"
 
 

@@ -21,16 +21,16 @@ from depth_sr_ros.models import native
 from training.data.rendered import decode_depth, list_frames, read_frame
 from training.eval_frames import EvalFrame
 from training.eval_report import (
-    GUIDED,
     LR_ERROR,
     OURS,
     OURS_AT_LR,
     case_table,
     guide_table,
+    guided,
     summarise,
     verdict_table,
 )
-from training.evaluate import evaluate, load_ours
+from training.evaluate import Network, evaluate, load_network
 
 
 def frames(count: int = 2) -> list[EvalFrame]:
@@ -55,9 +55,8 @@ def run(profiles: list[str], seeds: int = 1, error: float | None = None, scale: 
         return np.nan_to_num(truth[rgb.tobytes()], nan=2.0) * np.float32(1 + (error or 0))
 
     with Progress(disable=True) as progress:
-        return summarise(
-            evaluate(frames(), [scale], profiles, seeds, None if error is None else ours, progress)
-        )
+        networks = {} if error is None else {OURS: Network(ours)}
+        return summarise(evaluate(frames(), [scale], profiles, seeds, networks, progress))
 
 
 def test_a_case_holds_the_mean_over_frames_and_the_spread_over_seeds() -> None:
@@ -231,12 +230,12 @@ def test_both_runtimes_answer_alike() -> None:
     frame = frames(1)[0]
     lr = degrade(frame.depth[:96, :128], 4, "noisy", np.random.default_rng(0))
     answers = [
-        load_ours(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128], None)
+        load_network(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128], None)
         for runtime in ("native", "torch")
     ]
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
     with pytest.raises(ConfigError, match="not in bfloat16 on cpu"):
-        load_ours(None, "cpu", "bfloat16", "native")
+        load_network(None, "cpu", "bfloat16", "native")
 
 
 def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> None:
@@ -247,9 +246,14 @@ def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> N
         # Something that a guide improves, so that the rows cannot be mixed up.
         return np.full(rgb.shape[:2], 2.0 if relative is None else 1.9, np.float32)
 
+    def other(lr: np.ndarray, rgb: np.ndarray, relative: np.ndarray | None) -> np.ndarray:
+        assert relative is None
+        return np.full(rgb.shape[:2], 1.7, np.float32)
+
     with Progress(disable=True) as progress:
         guides = ["perfect", "noisy", "wrong"]
-        (case,) = summarise(evaluate(frames(), [4], ["clean"], 1, ours, progress, guides))
+        networks = {OURS: Network(ours, guided=True), "other": Network(other)}
+        (case,) = summarise(evaluate(frames(), [4], ["clean"], 1, networks, progress, guides))
     assert len(seen["none"]) == 2 and len(seen["given"]) == 6
     perfect, noisy, wrong = (np.corrcoef(inverse(frames()[0]), g[~hole()])[0, 1] for g in seen["given"][:3])
     assert perfect > 0.999 > noisy > 0.5 and wrong < 0.9
@@ -258,9 +262,15 @@ def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> N
         "no guide"
     )
     assert case["best_baseline"] in METHODS
+    rmse = {name: metrics["rmse"]["mean"] for name, metrics in case["methods"].items()}
     (row,) = guide_table([case]).rows
-    expected = case["methods"][GUIDED["noisy"]]["rmse"]["mean"] / case["methods"][OURS]["rmse"]["mean"]
-    assert len(row) == 5 and f"({expected:.3f})" in row[3]
+    assert len(row) == 5 and f"({rmse[guided(OURS, 'noisy')] / rmse[OURS]:.3f})" in row[3]
+    verdict = verdict_table([case])
+    (row,) = verdict.rows
+    assert (
+        verdict.header[-1] == "other"
+        and row[-1] == f"{rmse['other']:.4g} ({rmse['other'] / rmse['bicubic']:.3f})"
+    )
 
 
 def hole() -> np.ndarray:
@@ -279,3 +289,26 @@ def test_guides_for_weights_that_take_none_are_refused() -> None:
     command = [sys.executable, "training/evaluate.py", "--data", "procedural", "--guides", "perfect"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert ended.returncode == 2 and "these weights take no guide" in ended.stderr
+
+
+def test_one_command_scores_every_variant_that_ships_without_and_with_a_guide(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    words = "--data procedural --limit 1 --profiles clean --scales 4 --others fast --guides perfect wrong"
+    command = [sys.executable, "training/evaluate.py", *words.split(), "--out", str(out)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert ended.returncode == 0, ended.stderr
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert [each["variant"] for each in record["weights"].values()] == ["edge", "fast"]
+    methods = record["cases"][0]["methods"]
+    rmse = {name: metrics["rmse"]["mean"] for name, metrics in methods.items()}
+    assert set(rmse) == {
+        *METHODS,
+        OURS,
+        "fast",
+        *(guided("fast", g) for g in ("perfect", "wrong")),
+        OURS_AT_LR,
+        LR_ERROR,
+    }
+    assert rmse[guided("fast", "perfect")] < rmse["fast"]
+    text = out.with_suffix(".md").read_text()
+    assert "fast: procedural x4 clean" in text and "ours: procedural" not in text

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table as RichTable
 
+from depth_sr_ros.baselines import METHODS
 from depth_sr_ros.metrics import METRICS, mean_metrics
 
 OURS = "ours"
 LR_ERROR = "LR error at the LR pixels"
 OURS_AT_LR = "ours at the LR pixels"
-# Ours with a guide made from the truth, which no camera has: these rows meet no target.
-GUIDES = ("missing", "perfect", "noisy", "wrong")
-GUIDED = {guide: f"ours, {guide} guide" for guide in GUIDES if guide != "missing"}
+# Given to a network beside none; made from the truth, which no camera has: such rows meet no target.
+GUIDES = ("perfect", "noisy", "wrong")
 # rows that are neither a baseline nor ours at full resolution
 EXTRA_ROWS = (LR_ERROR, OURS_AT_LR)
 TARGET_SCALES = (4, 8)
@@ -47,6 +47,17 @@ class Score:
     seed: int
     method: str
     metrics: dict[str, float]
+
+
+def guided(network: str, guide: str) -> str:
+    """The row of a network with one of GUIDES."""
+    return f"{network}, {guide} guide"
+
+
+def networks_of(case: dict[str, Any]) -> list[str]:
+    """The rows of a case that are networks without a guide, ours first."""
+    ends = tuple(guided("", guide) for guide in GUIDES)
+    return [m for m in case["methods"] if m not in (*METHODS, *EXTRA_ROWS) and not m.endswith(ends)]
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ def _summarise_case(group: str, scale: int, profile: str, scores: list[Score]) -
 
 def _verdict(methods: dict[str, dict], scale: int, profile: str) -> dict[str, Any]:
     """Ours against the best baseline on noisy input, against bicubic on exact input; the target if any."""
-    baselines = [name for name in methods if name not in (OURS, *GUIDED.values(), *EXTRA_ROWS)]
+    baselines = [name for name in methods if name in METHODS]
     best = min(baselines, key=lambda name: methods[name]["rmse"]["mean"])
     out: dict[str, Any] = {"best_baseline": best}
     if OURS not in methods:
@@ -130,34 +141,40 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def verdict_table(cases: Sequence[dict[str, Any]]) -> TextTable:
-    """Each case in a row: RMSE of bicubic, of the best baseline and of ours, the ratio and its target."""
+    """Each case in a row: RMSE of bicubic, of the best baseline and of ours, the ratio and its target.
+
+    Other networks have a column each: RMSE and, in brackets, that over the same rival's.
+    """
+    others = dict.fromkeys(name for case in cases for name in networks_of(case) if name != OURS)
     rows = []
     for case in cases:
         rmse = {name: metrics["rmse"] for name, metrics in case["methods"].items()}
         best = case["best_baseline"]
-        row = [f"{case['group']} x{case['scale']} {case['profile']}", _with_spread(rmse["bicubic"])]
-        row += [best, _with_spread(rmse[best])]
+        row = [_title(case), _with_spread(rmse["bicubic"]), best, _with_spread(rmse[best])]
         if "ratio" in case:
             row += [_with_spread(rmse[OURS]), f"{case['ratio']:.3f} of {case['rival']}"]
             row.append(
                 f"<= {case['target']:.1f} {'met' if case['met'] else 'MISSED'}" if "target" in case else "-"
             )
+            row += [_over(rmse[name], rmse[case["rival"]]) if name in rmse else "-" for name in others]
         rows.append(row)
-    header = ["case", "bicubic", "best baseline", "its RMSE m", "ours", "ratio", "target"]
+    header = ["case", "bicubic", "best baseline", "its RMSE m", "ours", "ratio", "target", *others]
     return TextTable("RMSE against the targets", header[: max(map(len, rows), default=4)], rows)
 
 
 def guide_table(cases: Sequence[dict[str, Any]]) -> TextTable:
-    """RMSE of ours with each guide, and over that with none, for the cases that were run with guides."""
-    used = [guide for guide in GUIDED if any(GUIDED[guide] in case["methods"] for case in cases)]
-    rows = []
+    """RMSE of each network with each guide, and over that with none, for what was run with guides."""
+    rows, used = (
+        [],
+        [g for g in GUIDES if any(guided(n, g) in c["methods"] for c in cases for n in c["methods"])],
+    )
     for case in cases:
         rmse = {name: metrics["rmse"] for name, metrics in case["methods"].items()}
-        row = [f"{case['group']} x{case['scale']} {case['profile']}", _with_spread(rmse[OURS])]
-        for guide in used:
-            ratio = rmse[GUIDED[guide]]["mean"] / rmse[OURS]["mean"]
-            row.append(f"{_with_spread(rmse[GUIDED[guide]])} ({ratio:.3f})")
-        rows.append(row)
+        for network in networks_of(case):
+            with_guides = [rmse[guided(network, g)] for g in used if guided(network, g) in rmse]
+            if with_guides:
+                cells = [_over(value, rmse[network]) for value in with_guides]
+                rows.append([f"{network}: {_title(case)}", _with_spread(rmse[network]), *cells])
     header = ["case", "no guide, RMSE m", *(f"{guide} guide (over none)" for guide in used)]
     return TextTable("Guides made from the truth: no camera has them", header, rows)
 
@@ -170,8 +187,15 @@ def case_table(case: dict[str, Any]) -> TextTable:
         rows.append([f"**{name}**" if name == OURS else name, *cells])
     size = f"{len(case['frames'])} frame{'s' if len(case['frames']) > 1 else ''}"
     seeds = f", {case['seeds']} seeds" if case["seeds"] > 1 else ""
-    title = f"{case['group']} x{case['scale']} {case['profile']} ({size}{seeds})"
-    return TextTable(title, ["method", *_TITLES.values()], rows)
+    return TextTable(f"{_title(case)} ({size}{seeds})", ["method", *_TITLES.values()], rows)
+
+
+def _title(case: dict[str, Any]) -> str:
+    return f"{case['group']} x{case['scale']} {case['profile']}"
+
+
+def _over(value: dict[str, float], other: dict[str, float]) -> str:
+    return f"{_with_spread(value)} ({value['mean'] / other['mean']:.3f})"
 
 
 def _with_spread(value: dict[str, float]) -> str:

@@ -7,9 +7,9 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,13 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
-from depth_sr_ros.config import RUNTIMES
+from depth_sr_ros.config import RUNTIMES, VARIANTS
 from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
 from training.eval_frames import REAL_GROUPS, SOURCES, EvalFrame, load_frames
 from training.eval_report import (
-    GUIDED,
     GUIDES,
     LR_ERROR,
     OURS,
@@ -35,9 +34,10 @@ from training.eval_report import (
     TextTable,
     case_table,
     guide_table,
+    guided,
     summarise,
     verdict_table,
-)  # fmt: skip
+)
 
 TABLE_WIDTH = 150
 
@@ -47,10 +47,17 @@ Upsampler = Callable[[Depth, npt.NDArray[np.uint8], "Depth | None"], Depth]
 GUIDE_SEED = 0x6D1
 
 
-def load_ours(
-    checkpoint: str | None, device: str, precision: str, runtime: str = "torch"
+class Network(NamedTuple):
+    """What is scored beside the baselines; `guided`: it is given guides, too."""
+
+    upsample: Upsampler
+    guided: bool = False
+
+
+def load_network(
+    checkpoint: str | None, device: str, precision: str, runtime: str = "torch", *, variant: str = "edge"
 ) -> tuple[Upsampler, dict[str, Any]]:
-    """(upsampler, what the checkpoint says of itself) of a checkpoint file; None = the weights that ship.
+    """(upsampler, what the checkpoint says of itself) of a file; None: the weights that ship for `variant`.
 
     Raises CheckpointError, and ConfigError where torch has no such device or the runtime cannot run it.
     """
@@ -63,7 +70,7 @@ def load_ours(
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
     from depth_sr_ros.models.native import NativeNetwork
 
-    path = checkpoint or shipped_checkpoint("edge")
+    path = checkpoint or shipped_checkpoint(variant)
     model, header = load_checkpoint(path, device)
     native = None
     if runtime == "native":
@@ -120,7 +127,7 @@ def score_input(
     scale: int,
     profile: str,
     seed: int,
-    ours: Upsampler | None,
+    networks: Mapping[str, Network],
     guides: dict[str, Depth],
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Degrade one frame and score every method on it, as (method, metrics).
@@ -130,20 +137,24 @@ def score_input(
     """
     lr = degrade(frame.depth, scale, profile, np.random.default_rng(seed), frame.rgb)
     group = "clean" if profile in ("clean", "bicubic") else "noisy"
+
+    def metrics(answer: Depth) -> dict[str, float]:
+        return depth_metrics(answer, frame.depth, edge_mask=edges)
+
     for name in METHODS:
-        yield name, depth_metrics(run_baseline(name, lr, frame.rgb, group), frame.depth, edge_mask=edges)
+        yield name, metrics(run_baseline(name, lr, frame.rgb, group))
     cells = degrade(frame.depth, scale, "clean", np.random.default_rng(seed))
     measured = np.where(np.isfinite(lr), cells, np.nan)
     border = -(-BORDER_PX // scale)
-    if ours is not None:
-        answer = ours(lr, frame.rgb, None)
-        yield OURS, depth_metrics(answer, frame.depth, edge_mask=edges)
-        for name, relative in guides.items():
-            guided = ours(lr, frame.rgb, relative)
-            yield GUIDED[name], depth_metrics(guided, frame.depth, edge_mask=edges)
-        seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
-        means = degrade(seen, scale, "clean", np.random.default_rng(seed))
-        yield OURS_AT_LR, depth_metrics(means, measured, border=border)
+    for name, network in networks.items():
+        answer = network.upsample(lr, frame.rgb, None)
+        yield name, metrics(answer)
+        for guide, relative in guides.items() if network.guided else ():
+            yield guided(name, guide), metrics(network.upsample(lr, frame.rgb, relative))
+        if name == OURS:
+            seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
+            means = degrade(seen, scale, "clean", np.random.default_rng(seed))
+            yield OURS_AT_LR, depth_metrics(means, measured, border=border)
     yield LR_ERROR, depth_metrics(lr, measured, border=border)
 
 
@@ -152,13 +163,13 @@ def evaluate(
     scales: list[int],
     profiles: list[str],
     seeds: int,
-    ours: Upsampler | None,
+    networks: Mapping[str, Network],
     progress: Progress,
     guides: list[str] | None = None,
 ) -> list[Score]:
     """Run the protocol; a profile that draws nothing runs once, whatever `seeds`.
 
-    `guides`, of GUIDES, are given to `ours` beside none.
+    `guides`, of GUIDES, are given to the networks that take them, beside none.
     """
     scores = []
     runs = len(scales) * sum(seeds if profile in SEEDED else 1 for profile in profiles)
@@ -171,8 +182,8 @@ def evaluate(
             for profile in profiles:
                 progress.update(task, description=f"{frame.name} x{scale} {profile}")
                 for seed in range(seeds if profile in SEEDED else 1):
-                    for method, metrics in score_input(frame, edges, scale, profile, seed, ours, made[seed]):
-                        scores.append(Score(frame.group, frame.name, scale, profile, seed, method, metrics))
+                    found = score_input(frame, edges, scale, profile, seed, networks, made[seed])
+                    scores += [Score(frame.group, frame.name, scale, profile, seed, *each) for each in found]
                     progress.advance(task)
     return scores
 
@@ -197,8 +208,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="of ours (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--guides", nargs="+", choices=GUIDES, default=["missing"],
-        help="also give ours relative depth made from the truth, for a table of its own (default: none)",
+        "--others", nargs="+", choices=VARIANTS, default=[],
+        help="variants whose shipped weights are scored beside ours (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guides", nargs="+", choices=GUIDES, default=[],
+        help="also give those that take it relative depth made from the truth, for a table of its own",
     )  # fmt: skip
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="of ours (default: %(default)s)")
     parser.add_argument(
@@ -211,16 +226,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def save(
-    stem: Path, arguments: list[str], checkpoint: dict[str, Any] | None, cases: list[dict[str, Any]]
+    stem: Path, arguments: list[str], weights: Mapping[str, dict[str, Any]], cases: list[dict[str, Any]]
 ) -> None:
-    """Write stem.md and stem.json. Raises DataError when they cannot be written."""
+    """Write stem.md and stem.json. Raises DataError when they cannot be written.
+
+    `weights`: what each network's checkpoint says of itself, by the name of its row.
+    """
     command = shlex.join(["python", "training/evaluate.py", *arguments])
     tables = [*_summary_tables(cases), *map(case_table, cases)]
-    weights = f"`{checkpoint['path']}` (sha256 {checkpoint['sha256']})" if checkpoint else "none"
-    text = f"# Evaluation\n\n`{command}`\n\nCheckpoint: {weights}\n\n" + "\n".join(
+    said = [f"{name}: `{each['path']}` (sha256 {each['sha256']})" for name, each in weights.items()]
+    text = f"# Evaluation\n\n`{command}`\n\nWeights: {', '.join(said) or 'none'}\n\n" + "\n".join(
         t.to_markdown() for t in tables
     )
-    record = {"command": command, "checkpoint": checkpoint, "cases": cases}
+    record = {"command": command, "weights": weights, "cases": cases}
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         Path(f"{stem}.md").write_text(text)
@@ -230,8 +248,27 @@ def save(
 
 
 def _summary_tables(cases: list[dict[str, Any]]) -> list[TextTable]:
-    with_guides = [case for case in cases if set(GUIDED.values()) & case["methods"].keys()]
-    return [verdict_table(cases), *([guide_table(with_guides)] if with_guides else [])]
+    guides = guide_table(cases)
+    return [verdict_table(cases), *([guides] if guides.rows else [])]
+
+
+def _load_networks(options: argparse.Namespace) -> tuple[dict[str, Network], dict[str, dict[str, Any]]]:
+    """The networks that the options name, ours first, and what their checkpoints say."""
+    networks, weights = {}, {}
+    wanted = [] if options.checkpoint == "none" else [(OURS, options.checkpoint, "edge")]
+    for name, checkpoint, variant in [*wanted, *((variant, None, variant) for variant in options.others)]:
+        # Of the kernels it is said where they cannot run ours; others take what there is.
+        runtime = options.runtime if name == OURS or variant == "edge" else "torch"
+        upsample, about = load_network(
+            checkpoint, options.device, options.precision, runtime, variant=variant
+        )
+        networks[name] = Network(upsample, about["model"]["guide"] != "none")
+        weights[name] = about
+    if options.guides and not any(network.guided for network in networks.values()):
+        raise ConfigError(
+            f"--guides {' '.join(options.guides)}: these weights take no guide; add --others fast"
+        )
+    return networks, weights
 
 
 def main(arguments: list[str]) -> int:
@@ -240,24 +277,17 @@ def main(arguments: list[str]) -> int:
     # rich cuts columns to fit a narrow terminal; a line that wraps loses nothing
     console = Console(width=max(Console().width, TABLE_WIDTH))
     try:
-        ours, checkpoint = (
-            (None, None)
-            if options.checkpoint == "none"
-            else load_ours(options.checkpoint, options.device, options.precision, options.runtime)
-        )
-        wanted = [guide for guide in options.guides if guide != "missing"]
-        if wanted and (checkpoint is None or checkpoint["model"]["guide"] == "none"):
-            raise ConfigError(
-                f"--guides {' '.join(wanted)}: these weights take no guide; give those of 'fast'"
-            )
+        networks, weights = _load_networks(options)
         frames = [f for data in options.data for f in load_frames(data, data_root(), options.limit, seed=0)]
         with Progress(
             *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         ) as bar:
-            scores = evaluate(frames, options.scales, options.profiles, options.seeds, ours, bar, wanted)
+            scores = evaluate(
+                frames, options.scales, options.profiles, options.seeds, networks, bar, options.guides
+            )
         cases = summarise(scores)
         stem = options.out or Path("runs") / f"evaluation-{'-'.join(options.data)}"
-        save(stem, arguments, checkpoint, cases)
+        save(stem, arguments, weights, cases)
     except DepthSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -58,13 +58,13 @@ def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:
     from training.data.root import data_root
     from training.data.validation import CASES
     from training.eval_frames import load_frames
-    from training.evaluate import load_ours
+    from training.evaluate import load_network
 
     if side % 16 or not 0 <= 2 * margin < side:
         raise ConfigError(
             f"side is {side} and margin {margin}: give a multiple of 16 and less than half of it"
         )
-    resolver = load_ours(None if checkpoint is None else str(checkpoint), "cpu", "float32")[0]
+    resolver = load_network(None if checkpoint is None else str(checkpoint), "cpu", "float32")[0]
     logs: dict[str, list[float]] = {}
     for number, frame in enumerate(track(load_frames("rendered-val", data_root(), limit, seed=0), "frames")):
         rgb, truth = crop_to_multiple(frame.rgb), crop_to_multiple(frame.depth)
