@@ -2,7 +2,7 @@
 """A camera as a process of its own that nobody has to listen to: healthy, or with a fault by name.
 
 Faults: `clock` (depth stamps 2 s ahead), `metres` (metres in 16UC1), `qos` (two publishers of
-depth, and a reliable subscriber to the best-effort RGB), `late` (starts when it has been listened to for 3 s).
+depth, and a reliable subscriber to the best-effort RGB), `late` (nothing in the first 3 s of a listener).
 """
 
 from __future__ import annotations
