@@ -2,7 +2,7 @@
 """A camera as a process of its own that nobody has to listen to: healthy, or with a fault by name.
 
 Faults: `clock` (depth stamps 2 s ahead), `metres` (metres in 16UC1), `qos` (two publishers of
-depth, and a reliable subscriber to the best-effort RGB).
+depth, and a reliable subscriber to the best-effort RGB), `late` (nothing in the first 3 s of a listener).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 from depth_sr_ros.image_codec import depth_view, rgb_view
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
-from depth_sr_ros.ros.peer import run_peer
+from depth_sr_ros.ros.peer import run_peer, wait_for_subscriber
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
 from depth_sr_ros.ros.synthetic_camera import FRAME_ID, scene
 
@@ -32,8 +32,11 @@ def run(fault: str) -> int:
         player.create_publisher(Image, "depth/image", 1)
         player.create_subscription(Image, "rgb/image", lambda image: None, 1)
     pictures = [(rgb_view(rgb)[0], depth_view(depth)[0]) for rgb, depth in scene(RGB_SIZE, DEPTH_SIZE)]
-    sent, start = 0, time.monotonic()
     print("started", flush=True)
+    if fault == "late":
+        wait_for_subscriber(player.depth_publisher)
+        time.sleep(3.0)
+    sent, start = 0, time.monotonic()
     while not signals.received:
         time.sleep(max(0.0, start + sent / RATE_HZ - time.monotonic()))
         rgb, depth = pictures[sent % len(pictures)]

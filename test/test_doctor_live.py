@@ -70,6 +70,13 @@ def test_clocks_that_disagree_are_found(tmp_path: Path) -> None:
     assert problems(found)["clocks"]["values"]["skew_s"] == pytest.approx(-2, abs=0.2)
 
 
+def test_the_listening_time_begins_with_the_first_images(tmp_path: Path) -> None:
+    topics = ("--rgb", "/rgb/image", "--depth", "/depth/image")
+    code, found, printed = beside_a_camera("late", tmp_path / "doctor.json", *topics)
+    assert (code, problems(found)) == (0, {}), printed
+    assert found["rgb_frames"] > 10
+
+
 def test_metres_in_whole_millimetres_are_found_on_the_topics_that_are_named(tmp_path: Path) -> None:
     topics = ("--rgb", "/rgb/image", "--depth", "/depth/image")
     code, found, printed = beside_a_camera("metres", tmp_path / "doctor.json", *topics)

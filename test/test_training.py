@@ -123,13 +123,17 @@ def test_step_numbers_go_on_from_where_the_run_is() -> None:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
-    """A run of 8 steps of 12, then resumed to the end."""
+    """A run of 8 steps of 12, then resumed to the end. It explains itself."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     common = ("--config", str(folder / "tiny.yaml"), "--run-dir", str(folder / "run"))
     for arguments in (("--steps", "8"), ("--resume",)):
         done = _train(repo_root, *common, *arguments)
         assert done.returncode == 0, done.stderr
+        assert "12 steps of 2 images of 64x64 (procedural)" in done.stdout
+        assert f"Run folder: {folder / 'run'}" in done.stdout and "--config NAME: challenge, " in done.stdout
+        assert "RMSE on the validation frames over that of bilinear upsampling: " in done.stdout
+        assert str(folder / "run" / "model.safetensors") in done.stdout
     return folder / "run"
 
 

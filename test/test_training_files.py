@@ -242,11 +242,14 @@ def test_a_guide_for_a_network_that_takes_none_is_an_error(
     assert "Traceback" not in ended.stderr
 
 
-def test_data_that_is_not_there_is_one_sentence(
-    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+def test_data_that_is_not_there_or_half_there_is_one_sentence(
+    mvs_synth: Path, train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    ended = train("--config", "challenge", "--data", tmp_path / "absent")
-    assert ended.returncode == 2 and "no MVS-Synth at" in ended.stderr and "Traceback" not in ended.stderr
+    subprocess.run(["cp", "-r", mvs_synth, tmp_path], check=True)
+    (tmp_path / "GTAV_540" / "0001" / "depths" / "0007.exr").unlink()
+    for name, says in (("absent", "no MVS-Synth at"), ("GTAV_540", "is incomplete: 0001/depths/0007.exr")):
+        ended = train("--config", "challenge", "--data", tmp_path / name)
+        assert ended.returncode == 2 and says in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_a_run_on_mvs_synth_is_validated_on_its_last_hundred_samples(mvs_synth: Path) -> None:

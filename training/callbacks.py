@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from depth_sr_ros.colorize import colorize, depth_range
 from depth_sr_ros.errors import TrainingError
 from training.data.validation import ValidationItem
+from training.pictures import picture_row
 
 MAX_SKIPPED = 50  # in a row
 PICTURES = 4  # of a validation
@@ -81,9 +80,5 @@ class ValidationPictures(pl.Callback):
 
 
 def side_by_side(item: ValidationItem, answer: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """RGB, LR depth, `answer` (HxW metres) and truth in one row, depths coloured alike: HxWx3 uint8."""
-    height, width = item.truth.shape
-    low, high = depth_range(item.truth)
-    lr = colorize(item.depth_lr, low, high)
-    lr = cv2.resize(lr, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-    return np.hstack([item.rgb, lr, colorize(answer, low, high), colorize(item.truth, low, high)])
+    """RGB, LR depth, `answer` (HxW metres) and truth in one row: HxWx3 uint8."""
+    return picture_row(item.rgb, [item.depth_lr, answer, item.truth])

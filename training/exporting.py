@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from depth_sr_ros import __version__
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import CheckpointError
 from depth_sr_ros.models.checkpoint import GUIDE_PREFIX, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
-from training.config import TrainConfig
+from training.config import load_config
 from training.runner import training_header
 
 CHECKPOINTS = ("best", "last")
@@ -33,7 +32,7 @@ def export_run(folder: Path, which: str, out: Path) -> Path:
     for needed in (folder / "config.yaml", folder / "git.txt", path):
         if not needed.is_file():
             raise CheckpointError(f"{needed} is missing; give the run folder of training/train.py")
-    config = TrainConfig.from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    config = load_config(folder / "config.yaml")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         state = {

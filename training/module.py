@@ -16,11 +16,10 @@ from depth_sr_ros.metrics import depth_metrics
 from depth_sr_ros.models.checkpoint import CONFIDENCE_PREFIX, GUIDE_PREFIX
 from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet
 from training.config import TrainConfig
-from training.data.batches import Batch, BatchMaker, step_seed, train_loader
+from training.data.batches import Batch, BatchMaker, sees_no_guide, train_loader
 from training.data.validation import ValidationItem, validation_items
 from training.losses import depth_loss, laplace_loss, scene_span
 
-GUIDE_SEED = 0x6715  # apart from the seeds of the batches
 RESIDUAL_SCALES = (".beta", ".gamma")  # of the NAFNet blocks
 
 
@@ -73,13 +72,9 @@ class DepthSRModule(pl.LightningModule):
         simulated = batch.get("relative_depth")
         if self.net.guide is None and simulated is None:
             return None
-        # From run, step and rank, as the batches are: a resumed run drops the same ones.
-        generator = torch.Generator().manual_seed(
-            step_seed(self.config.run.seed, self.global_step, self.global_rank) ^ GUIDE_SEED
-        )
-        if torch.rand((), generator=generator) >= self.config.guide.dropout:
-            return simulated
-        return torch.zeros_like(batch["rgb"][:, :1])
+        if sees_no_guide(self.config, self.global_step, self.global_rank):
+            return torch.zeros_like(batch["rgb"][:, :1])
+        return simulated
 
     def _loss(self, prediction: DepthPrediction, depth: Tensor) -> dict[str, Tensor]:
         valid, weights = torch.isfinite(depth), self.config.loss

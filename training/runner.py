@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +33,9 @@ from depth_sr_ros.models.checkpoint import (
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.callbacks import NonFiniteGuard, ValidationPictures
-from training.config import TrainConfig
+from training.config import TrainConfig, load_config
 from training.module import DepthSRModule
+from training.process import process_settings
 
 # Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
 LATER_PARTS = {
@@ -61,7 +60,8 @@ def run_training(
 
     `stop_after` steps, rounded up to whole epochs, end the run early, with the schedule of the whole one: a
     later `resume` goes on.
-    Raises ConfigError where there is nothing to resume, or something that would be overwritten.
+    Raises ConfigError where there is nothing to resume, something that would be overwritten, or where a
+    resumed run would see other batches.
     """
     if stop_after is not None and stop_after < 1:
         raise ConfigError(f"--steps is {stop_after}, but must be at least 1")
@@ -70,35 +70,23 @@ def run_training(
         raise ConfigError(f"nothing to resume in {folder}: it has no last.ckpt; leave out --resume")
     if last.is_file() and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
+    if resume:
+        _check_same_batches(config, folder)
     if config.run.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     if init_from is not None:
         config = dataclasses.replace(config, init_from=str(init_from))
-    with _process_settings(config.run.threads):
+    with process_settings(config.run.threads):
         pl.seed_everything(config.run.seed, workers=True, verbose=False)
         # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
         net = _initial_network(config, None if resume else config.init_from)
         net.guide = _guide(config)
         module = DepthSRModule(config, net)
         git = _git_state()  # of the code that trains: the checkout may have moved on when the run ends
-        _write_config(config, folder, git)
         trainer = _trainer(config, folder, stop_after)
+        _write_config(_on_device(config, trainer.strategy.root_device.type), folder, git)
         trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
         return _export(config, folder, module, trainer, git)
-
-
-@contextlib.contextmanager
-def _process_settings(threads: int) -> Iterator[None]:
-    """torch's settings of the whole process for the time of a run; as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    # Adam's second moments decay into numbers with which a CPU computes a hundred times slower.
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)
 
 
 def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
@@ -156,6 +144,32 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         # The sampler of step numbers must stay as it is.
         use_distributed_sampler=False,
     )
+
+
+def _check_same_batches(config: TrainConfig, folder: Path) -> None:
+    """Any batch of a run can be made again from its config.yaml: what they follow from has to stay."""
+    begun = _what_batches_follow_from(load_config(folder / "config.yaml"))
+    for name, value in _what_batches_follow_from(config).items():
+        if begun[name] != value:
+            raise ConfigError(
+                f"the run in {folder} was begun with another {name}, and its batches could no longer be made "
+                "again; resume it with the same, or start another run with --init-from"
+            )
+
+
+def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
+    """But for the place of the files, and who makes the batches: a machine has its own."""
+    sources = tuple(dataclasses.replace(source, path=None) for source in config.data.sources)
+    data = dataclasses.replace(config.data, sources=sources, workers=0)
+    seen = (config.guide.simulated, config.guide.errors, config.guide.dropout)
+    return {"run.seed": config.run.seed, "data": data, "degradation": config.degradation, "guide": seen}
+
+
+def _on_device(config: TrainConfig, device: str) -> TrainConfig:
+    """The configuration with the device that `auto` chose: another one draws other numbers from a seed."""
+    if device not in ("cpu", "cuda"):
+        return config
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, accelerator=device))
 
 
 @rank_zero_only

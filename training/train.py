@@ -36,15 +36,18 @@ def train(
     """
     from depth_sr_ros.errors import DepthSRError
     from training.config import load_config, with_path
+    from training.explain import explain, report
     from training.runner import run_training
 
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         loaded = load_config(config, change or ())
         if data is not None:
-            sources = with_path(loaded.data.sources, str(data))
+            sources = with_path(loaded.data.sources, str(data.resolve()))
             loaded = dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, sources=sources))
+        explain(config, loaded, folder)
         run_training(loaded, folder, resume=resume, stop_after=steps, init_from=init_from)
+        report(folder)
     except DepthSRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

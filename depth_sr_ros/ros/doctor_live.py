@@ -27,10 +27,10 @@ from depth_sr_ros.ros.main import StopSignals
 
 SECONDS = (1.0, 600.0)
 NAME = "depth_sr_doctor"
-# Discovery takes up to about 3 s; then no further topic comes for a second.
-DISCOVERY_S, SETTLED_S = 8.0, 1.0
-# For the first image of each topic, which tells its encoding.
-FIRST_IMAGE_S = 3.0
+# Discovery takes up to about 3 s, on a busy machine longer; then no further topic comes for a second.
+DISCOVERY_S, SETTLED_S = 10.0, 1.0
+# For the first image of each subscription: endpoints have to find each other before anything comes.
+FIRST_IMAGE_S = 10.0
 SPIN_S = 0.05
 TYPES = {IMAGE: Image, COMPRESSED: CompressedImage}
 # As the node's, but deeper: this process decodes nothing while images come, and wants to see all that arrive.
@@ -49,6 +49,7 @@ def sample_topics(
 ) -> Samples:
     """Listen to the RGB and the depth topic (`rgb`, `depth`, or the likeliest) for `seconds`.
 
+    They count from when something has come on each of them, or ten seconds of waiting for it are over.
     rclpy is started in this process, fit for images, and shut down again. A signal ends the listening early.
     `on_listening` is told the topics once they are found, `on_progress` the seconds that are over.
 
@@ -170,8 +171,9 @@ class _LiveSampler:
             self._node.create_subscription(CameraInfo, info, add_info, INPUT_QOS)
 
     def _listen(self, seconds: float) -> None:
-        start = time.monotonic()
         self._on_listening([stream.topic for stream in self._samples.streams] or ["nothing"])
+        self._spin(self._has_begun, FIRST_IMAGE_S)
+        start = time.monotonic()
 
         def report() -> bool:
             self._on_progress(time.monotonic() - start)
@@ -185,6 +187,10 @@ class _LiveSampler:
                 [_endpoint(info) for info in call(stream.topic)] for call in get
             )
             stream.subscribers = [s for s in subscribers if not s.node.endswith(f"/{NAME}")]
+
+    def _has_begun(self) -> bool:
+        """Whether something has come on all that is listened to."""
+        return all(s.arrivals and (s.info or not s.info_topic) for s in self._samples.streams)
 
     def _spin(self, is_done: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

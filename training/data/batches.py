@@ -24,12 +24,19 @@ from training.imperfections import imperfect
 from training.simulated_guide import simulated_guide
 
 Batch = dict[str, Tensor]
+GUIDE_SEED = 0x6715  # apart from the seeds of the batches
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A 63-bit seed that differs for every (run seed, step, rank)."""
     digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def sees_no_guide(config: TrainConfig, step: int, rank: int) -> bool:
+    """Whether a step's batch is trained without the guide; as the batch, from run, step and rank alone."""
+    generator = torch.Generator().manual_seed(step_seed(config.run.seed, step, rank) ^ GUIDE_SEED)
+    return bool(torch.rand((), generator=generator) < config.guide.dropout)
 
 
 class BatchMaker:
