@@ -203,11 +203,11 @@ class NativeNetwork:
         rel_features = self._encode("rel", self._rel, pixels, sizes)
         lr_features = self._encode("lr", self._lr, lr, sizes)
         x = self._fuse(rel_features[4], lr_features[4], None, sizes[4])
-        x = self._stage("middle", self._middle, x, sizes[4])
+        self._stage(self._middle, x, sizes[4])
         for level in reversed(range(4)):
             up = self._upsample(level, x)
             x = self._fuse(rel_features[level], lr_features[level], up, sizes[level])
-            x = self._stage(f"decoder {level}", self._decoder[level], x, sizes[level])
+            self._stage(self._decoder[level], x, sizes[level])
         depth = self._convolve("head", self._head, x, residual=base)
         if self._kernel_head is None:
             depth = depth[..., : self._side**2].permute(2, 0, 1)[None]
@@ -283,20 +283,20 @@ class NativeNetwork:
         x = self._convolve(f"{name} stem", weights.stem, x)
         features = []
         for i, (blocks, down) in enumerate(zip(weights.stages, weights.downs, strict=True)):
-            x = self._stage(f"{name} {i}", blocks, x, sizes[i])
+            self._stage(blocks, x, sizes[i])
             features.append(x)
             x = self._convolve(f"{name} down {i}", down, x)
         return [*features, x]
 
-    def _stage(self, name: str, blocks: list[BlockWeights], x: Tensor, size: tuple[int, int]) -> Tensor:
+    def _stage(self, blocks: list[BlockWeights], x: Tensor, size: tuple[int, int]) -> None:
+        """Changes `x` where it lies: each map less in use leaves more of the others in the cache."""
         height, width = x.shape[:2]
         gated = self._map(f"gated {height}", *x.shape)
-        for i, block in enumerate(blocks):
-            out = self._map(f"{name} {i}", *x.shape)
+        for block in blocks:
             self._library.dsr_naf_block(
                 block.array,
                 x.data_ptr(),
-                out.data_ptr(),
+                x.data_ptr(),
                 gated.data_ptr(),
                 height,
                 width,
@@ -304,8 +304,6 @@ class NativeNetwork:
                 block.channels,
                 self._threads,
             )
-            x = out
-        return x
 
     def _convolve(self, name: str, layer: Convolution, x: Tensor, residual: Tensor | None = None) -> Tensor:
         height, width, channels = x.shape
@@ -343,8 +341,9 @@ class NativeNetwork:
         return out
 
     def _fuse(self, rel: Tensor, lr: Tensor, up: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """The decoder's input, in the memory of `up` where there is one."""
         height, width, channels = rel.shape
-        out = self._map(f"fused {height}", *rel.shape)
+        out = self._map("fused", *rel.shape) if up is None else up
         self._library.dsr_fuse(
             rel.data_ptr(),
             lr.data_ptr(),
