@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from test_models import TINY_DEPTH_ANYTHING
 from test_native import best_instruction_set, frame, needs_kernels, random_net  # noqa: F401
 
@@ -27,10 +28,9 @@ FAST = dataclasses.replace(VARIANTS["fast"], channels=NARROW)
 CHALLENGE = dataclasses.replace(VARIANTS["challenge"], channels=NARROW)
 
 
-def relative_depth(height: int, width: int) -> torch.Tensor:
-    """(1, 1, H, W) of some affine scale."""
-    generator = torch.Generator().manual_seed(width)
-    return torch.rand(1, 1, height, width, generator=generator) * 40 - 7
+def relative_depth(depth: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 1, H, W), larger = nearer, of some affine scale; near enough to the LR depth to be trusted."""
+    return F.interpolate(1 / depth.nan_to_num(2.0), size, mode="bilinear") * 40 - 7
 
 
 def assert_as_torch(
@@ -38,7 +38,7 @@ def assert_as_torch(
 ) -> None:
     """With a guide's depth, without one, and with it again: nothing of a frame before is left."""
     rgb, depth = frame(*size, lr_size)
-    given = relative_depth(*size) if net.config.guide != "none" else None
+    given = relative_depth(depth, size) if net.config.guide != "none" else None
     network = native.NativeNetwork(net, threads)
     for relative in (given, None, given):
         found, expected = network.upsample(rgb, depth, relative), net.upsample(rgb, depth, relative)
@@ -84,7 +84,7 @@ def test_every_switch_is_honoured_with_cells_of_any_side(
     expected = net.upsample(rgb, depth)
     assert (expected - random_net(config, spread=0.0).upsample(rgb, depth)).abs().mean() > 0.01
     if config.guide != "none":
-        assert (expected - net.upsample(rgb, depth, relative_depth(77, 90))).abs().max() > 0.01
+        assert (expected - net.upsample(rgb, depth, relative_depth(depth, (77, 90)))).abs().max() > 0.01
 
 
 def test_depth_beyond_the_fixed_range_is_kept() -> None:
@@ -105,18 +105,27 @@ def test_confidence_has_the_channels_alone() -> None:
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_a_guide_that_disagrees_is_left_out() -> None:
+    net = random_net(FAST)
+    rgb, depth = frame(70, 102, (18, 26))
+    network, given = native.NativeNetwork(net, threads=1), relative_depth(depth, (70, 102))
+    assert torch.equal(network.upsample(rgb, depth, -given), network.upsample(rgb, depth))
+
+
 def test_a_guide_of_its_own_runs_in_torch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     guide = DepthAnythingGuide.from_config(short_side=56, **TINY_DEPTH_ANYTHING)
-    net = random_net(FAST)
-    net.guide = guide.eval()
+    net = random_net(dataclasses.replace(FAST, guide_check=False))  # untrained, it would not pass
     rgb, depth = frame(70, 102, (18, 26))
     network = native.NativeNetwork(net, threads=1)
-    torch.testing.assert_close(network.upsample(rgb, depth), net.upsample(rgb, depth), atol=1e-4, rtol=1e-4)
-    given = relative_depth(70, 102)
-    found = network.upsample(rgb, depth, given)
-    torch.testing.assert_close(found, net.upsample(rgb, depth, given), atol=1e-4, rtol=1e-4)
-    assert (found - network.upsample(rgb, depth)).abs().max() > 1e-3
+    alone = network.upsample(rgb, depth)
+    net.guide = guide.eval()
+    found, expected = network.upsample(rgb, depth), net.upsample(rgb, depth)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert (found - alone).abs().max() > 0.005
+    given = relative_depth(depth, (70, 102))
+    found, expected = network.upsample(rgb, depth, given), net.upsample(rgb, depth, given)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     guide.model.save_pretrained(tmp_path)
     assert_the_engine_takes_the_kernels(guide_path=tmp_path)
 

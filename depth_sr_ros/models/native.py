@@ -23,7 +23,6 @@ from depth_sr_ros.models.back_projection import LEAST_SHARE
 from depth_sr_ros.models.confidence import confidence_of
 from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput, known_depth
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE
-from depth_sr_ros.models.guide import normalize_guide
 from depth_sr_ros.models.kernel_head import LOGIT_RANGE
 from depth_sr_ros.models.native_weights import (
     PANEL,
@@ -193,7 +192,7 @@ class NativeNetwork:
         guided = self._net.config.guide_channels - 3
         pixels = self._map("rgb cells", height, width, (guided + 3) * self._side**2)
         colours = pixels[..., guided * self._side**2 :]
-        self._guide_cells(relative_depth, pixels[..., : guided * self._side**2])
+        self._guide_cells(self._net.guide_map(relative_depth, seen), pixels[..., : guided * self._side**2])
         self._rgb_cells(rgb, colours)
         lr = self._map("lr cells", height, width, 3 * self._side**2)
         unit = _unit(seen.normalizer)
@@ -230,12 +229,12 @@ class NativeNetwork:
             found = self._memory[name] = memory[:floats].view(height, width, channels)
         return found
 
-    def _guide_cells(self, relative_depth: Tensor | None, out: Tensor) -> None:
-        """(1, 1, H, W) as the U-Net sees it; zeros say that there is no guide."""
-        if relative_depth is None:
+    def _guide_cells(self, guide_map: Tensor | None, out: Tensor) -> None:
+        """(1, 1, H, W), of `DepthSRNet.guide_map`; zeros say that there is no guide."""
+        if guide_map is None:
             out.zero_()
-        elif out.shape[2]:
-            out.copy_(self._net.unet.cells(normalize_guide(relative_depth))[0].permute(1, 2, 0))
+        else:
+            out.copy_(self._net.unet.cells(guide_map)[0].permute(1, 2, 0))
 
     def _clipped(self, lr: Tensor) -> Tensor:
         """Clip the depth in the cells `lr` to the published range; returns it as it was, for the residual."""
