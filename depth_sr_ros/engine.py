@@ -51,7 +51,7 @@ class DepthSuperResolver:
     whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
     model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA; on a
     CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16";
-    `runtime`, "torch", "native" (the package's own kernels: float32 on a CPU, for `edge`), or "auto", native
+    `runtime`, "torch", "native" (the package's own kernels: float32 on a CPU), or "auto", native
     where it is possible, unless `warm_up` finds that torch is faster. `warnings` says what was refused.
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.

@@ -206,18 +206,9 @@ def test_a_process_with_other_defaults_of_torch_gets_the_same_answer(shipped: De
 
 
 @needs_kernels
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (VARIANTS["challenge"], "guide"),
-        (dataclasses.replace(SMALL, unshuffle=2), "2 pixels a side"),
-        (dataclasses.replace(SMALL, normalization="fixed"), "fixed range"),
-        (dataclasses.replace(SMALL, channels=(16, 32, 40, 64, 80)), "40 channels"),
-    ],
-)
-def test_a_network_that_the_kernels_cannot_run_is_named(config: ModelConfig, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        native.NativeNetwork(DepthSRNet(config), threads=1)
+def test_a_network_that_the_kernels_cannot_run_is_named() -> None:
+    with pytest.raises(ConfigError, match="8 pixels a side instead of 1, 2 or 4"):
+        native.NativeNetwork(DepthSRNet(dataclasses.replace(SMALL, unshuffle=8)), threads=1)
 
 
 def test_native_takes_float32_on_a_cpu_alone() -> None:

@@ -83,10 +83,10 @@ def load_network(
     def upsample(lr: Depth, rgb: npt.NDArray[np.uint8], relative: Depth | None = None) -> Depth:
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
         depth = torch.from_numpy(lr)[None, None].to(device)
+        guide = None if relative is None else torch.from_numpy(relative)[None, None].to(device)
         if native is not None:
-            return native.upsample(picture, depth)[0, 0].numpy()
+            return native.upsample(picture, depth, guide)[0, 0].numpy()
         with torch.autocast(picture.device.type, dtype, enabled=dtype != torch.float32):
-            guide = None if relative is None else torch.from_numpy(relative)[None, None].to(device)
             return model.upsample(picture, depth, guide)[0, 0].float().cpu().numpy()
 
     return upsample, {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}

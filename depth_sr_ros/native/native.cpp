@@ -47,7 +47,7 @@ float *scratch_memory(size_t floats) {
 // The order of the pointers in models/native.py.
 struct Block {
     const float *expand, *expand_bias;        // norm1 inside
-    const float *depthwise, *depthwise_bias;  // [9][2 C]
+    const float *depthwise, *depthwise_bias;  // [9][2][C, padded]
     const float *attention, *attention_bias;  // [C][C]
     const float *project, *project_bias;      // beta inside
     const float *expand2, *expand2_bias;      // norm2 inside
@@ -55,7 +55,7 @@ struct Block {
 };
 
 struct Head {
-    const float *cell, *cell_bias;      // gate of the 16 pixels, shift, sharpness; 14 idle
+    const float *cell, *cell_bias;      // gates of the pixels, shift, sharpness
     const float *logits, *logits_bias;  // [neighbour][pixel]
     float least, most;                  // of a logit
 };
@@ -63,14 +63,14 @@ struct Head {
 // Of a step of propagation.
 struct Step {
     const float *logits, *logits_bias;  // [neighbour][pixel]
-    const float *cell, *cell_bias;      // gates of the 16 pixels, sharpness; 15 idle
+    const float *cell, *cell_bias;      // gates of the pixels, sharpness
     float least, most;                  // of a logit
 };
 
 struct Shares {
     const float *features, *features_bias;  // to 32 hidden values
     const float *residual;                  // [9][32]
-    const float *share, *share_bias;        // of the 16 pixels
+    const float *share, *share_bias;        // of the pixels
     float least;                            // share of the depth that is left
 };
 
@@ -120,23 +120,28 @@ namespace baseline {
 #include "kernels.inc"
 }
 
+// Of functions that know pixels, for cells of 1, 2 and 4 a side.
+constexpr int SIDES = 3;
+
 struct Kernels {
     const char *name;
     decltype(&baseline::naf_block) naf_block;
     decltype(&baseline::convolve) convolve;
     decltype(&baseline::upsample) upsample;
     decltype(&baseline::fuse) fuse;
-    decltype(&baseline::kernel_head) kernel_head;
-    decltype(&baseline::propagate) propagate;
-    decltype(&baseline::back_project) back_project;
-    decltype(&baseline::cells_of_bytes) cells_of_bytes;
-    decltype(&baseline::lr_cells) lr_cells;
+    decltype(&baseline::kernel_head<4>) kernel_head[SIDES];
+    decltype(&baseline::propagate<4>) propagate[SIDES];
+    decltype(&baseline::back_project<4>) back_project[SIDES];
+    decltype(&baseline::cells_of_bytes<4>) cells_of_bytes[SIDES];
+    decltype(&baseline::lr_cells<4>) lr_cells[SIDES];
 };
 
-#define TABLE(isa)                                                                                            \
-    {                                                                                                         \
-#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, isa::kernel_head, isa::propagate,  \
-            isa::back_project, isa::cells_of_bytes, isa::lr_cells                                  \
+#define EACH_SIDE(function) {function<1>, function<2>, function<4>}
+#define TABLE(isa)                                                                                              \
+    {                                                                                                           \
+#isa, isa::naf_block, isa::convolve, isa::upsample, isa::fuse, EACH_SIDE(isa::kernel_head),         \
+            EACH_SIDE(isa::propagate), EACH_SIDE(isa::back_project), EACH_SIDE(isa::cells_of_bytes), \
+            EACH_SIDE(isa::lr_cells)                                                                 \
     }
 
 const Kernels TABLES[] = {
@@ -168,6 +173,12 @@ const Kernels *chosen = best();
 
 const Kernels &kernels() { return *chosen; }
 
+// That of functions[SIDES] for cells of `side` pixels: 1, 2 or 4.
+template <typename Function>
+Function of_side(int side, const Function (&functions)[SIDES]) {
+    return functions[side / 2];
+}
+
 }  // namespace
 
 extern "C" {
@@ -187,7 +198,7 @@ int dsr_use_instruction_set(const char *name) {
 }
 
 // Counts changes of the functions below; models/native.py asks for the one it knows.
-int dsr_interface() { return 2; }
+int dsr_interface() { return 3; }
 
 // The hash of the sources that this was built from.
 const char *dsr_sources() { return DSR_SOURCES; }
@@ -217,40 +228,42 @@ void dsr_fuse(const float *rel, const float *lr, const float *up, float *out, in
     kernels().fuse(rel, lr, up, out, height, width, real_height, real_width, channels, adaptive, threads);
 }
 
-void dsr_kernel_head(const float *const *weights, float least, float most, const float *features, const float *rgb,
-                     const float *depth, int height, int width, int channels, float correction, int is_log, float shift,
-                     float scale, float nearest, float *cells, float *out, int out_height, int out_width, int threads) {
+void dsr_kernel_head(int side, const float *const *weights, float least, float most, const float *features, const float *rgb,
+                     int rgb_pitch, const float *depth, int height, int width, int channels, float correction, int is_log,
+                     float shift, float scale, float nearest, float *cells, float *out, int out_height, int out_width,
+                     int threads) {
     const Head head{weights[0], weights[1], weights[2], weights[3], least, most};
-    kernels().kernel_head(head, features, rgb, depth, height, width, channels, correction, {is_log, shift, scale, nearest},
-                          cells, out, out_height, out_width, threads);
+    of_side(side, kernels().kernel_head)(head, features, rgb, rgb_pitch, depth, height, width, channels, correction,
+                                         {is_log, shift, scale, nearest}, cells, out, out_height, out_width, threads);
 }
 
-void dsr_propagate(const float *const *weights, float least, float most, const float *features, const uint8_t *image,
+void dsr_propagate(int side, const float *const *weights, float least, float most, const float *features, const uint8_t *image,
                    long plane, long row, long column, float *depth, int height, int width, int dilation, int margin, int first,
                    int w, int channels, float *memory, int threads) {
     const Step step{weights[0], weights[1], weights[2], weights[3], least, most};
-    kernels().propagate(step, features, image, plane, row, column, depth, height, width, dilation, margin, first, w, channels,
-                        memory, threads);
+    of_side(side, kernels().propagate)(step, features, image, plane, row, column, depth, height, width, dilation, margin,
+                                       first, w, channels, memory, threads);
 }
 
-void dsr_back_project(const float *const *weights, float least, const float *features, float *depth, const float *filled,
+void dsr_back_project(int side, const float *const *weights, float least, const float *features, float *depth, const float *filled,
                       const float *mask, const int32_t *rows, const int32_t *columns, int lr_height, int lr_width, int height,
                       int width, int is_log, float shift, float scale, float nearest, float correction, int h, int w,
                       int channels, float *memory, int threads) {
     const Shares shares{weights[0], weights[1], weights[2], weights[3], weights[4], least};
-    kernels().back_project(shares, features, depth, filled, mask, rows, columns, lr_height, lr_width, height, width,
-                           {is_log, shift, scale, nearest}, correction, h, w, channels, memory, threads);
+    of_side(side, kernels().back_project)(shares, features, depth, filled, mask, rows, columns, lr_height, lr_width, height,
+                                          width, {is_log, shift, scale, nearest}, correction, h, w, channels, memory,
+                                          threads);
 }
 
-void dsr_cells_of_bytes(const uint8_t *image, long row, long column, int height, int width, float *out, int h, int w,
-                        int pitch, int threads) {
-    kernels().cells_of_bytes(image, row, column, height, width, out, h, w, pitch, threads);
+void dsr_cells_of_bytes(int side, const uint8_t *image, long row, long column, int height, int width, float *out, int h,
+                        int w, int pitch, int threads) {
+    of_side(side, kernels().cells_of_bytes)(image, row, column, height, width, out, h, w, pitch, threads);
 }
 
-void dsr_lr_cells(const float *filled, const float *detail, const float *mask, const int32_t *mask_rows,
+void dsr_lr_cells(int side, const float *filled, const float *detail, const float *mask, const int32_t *mask_rows,
                   const int32_t *mask_columns, int lr_height, int lr_width, int height, int width, int is_log, float shift,
                   float scale, float nearest, float *out, int h, int w, int threads) {
-    kernels().lr_cells(filled, detail, mask, mask_rows, mask_columns, lr_height, lr_width, height, width,
-                       {is_log, shift, scale, nearest}, out, h, w, threads);
+    of_side(side, kernels().lr_cells)(filled, detail, mask, mask_rows, mask_columns, lr_height, lr_width, height, width,
+                                      {is_log, shift, scale, nearest}, out, h, w, threads);
 }
 }
