@@ -202,10 +202,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", help="a .safetensors file, or 'none' for the baselines alone "
                         "(default: the edge weights that ship)")  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="torch device of ours (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="torch device of the networks (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16", "float16"), default="float32",
-        help="of ours (default: %(default)s)",
+        help="of the networks (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--others", nargs="+", choices=VARIANTS, default=[],
@@ -215,7 +215,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--guides", nargs="+", choices=GUIDES, default=[],
         help="also give those that take it relative depth made from the truth, for a table of its own",
     )  # fmt: skip
-    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="of ours (default: %(default)s)")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default="torch", help="of the networks (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
     )
@@ -257,10 +259,8 @@ def _load_networks(options: argparse.Namespace) -> tuple[dict[str, Network], dic
     networks, weights = {}, {}
     wanted = [] if options.checkpoint == "none" else [(OURS, options.checkpoint, "edge")]
     for name, checkpoint, variant in [*wanted, *((variant, None, variant) for variant in options.others)]:
-        # Of the kernels it is said where they cannot run ours; others take what there is.
-        runtime = options.runtime if name == OURS or variant == "edge" else "torch"
         upsample, about = load_network(
-            checkpoint, options.device, options.precision, runtime, variant=variant
+            checkpoint, options.device, options.precision, options.runtime, variant=variant
         )
         networks[name] = Network(upsample, about["model"]["guide"] != "none")
         weights[name] = about
