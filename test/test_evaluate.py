@@ -226,13 +226,17 @@ def test_tuning_writes_parameters_that_beat_bicubic(rendered: Path) -> None:
 
 
 @pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
-def test_both_runtimes_answer_alike() -> None:
+@pytest.mark.parametrize("variant", ["edge", "fast"])
+def test_both_runtimes_answer_alike(variant: str) -> None:
     frame = frames(1)[0]
-    lr = degrade(frame.depth[:96, :128], 4, "noisy", np.random.default_rng(0))
+    depth, rgb = frame.depth[:96, :128], frame.rgb[:96, :128]
+    lr = degrade(depth, 4, "noisy", np.random.default_rng(0))
+    guide = None if variant == "edge" else (3 - np.nan_to_num(depth)).astype(np.float32)
     answers = [
-        load_network(None, "cpu", "float32", runtime)[0](lr, frame.rgb[:96, :128], None)
+        load_network(None, "cpu", "float32", runtime, variant=variant)[0](lr, rgb, guide)
         for runtime in ("native", "torch")
     ]
+    assert np.isfinite(answers[0]).all()
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
     with pytest.raises(ConfigError, match="not in bfloat16 on cpu"):
         load_network(None, "cpu", "bfloat16", "native")

@@ -126,7 +126,7 @@ def test_a_guide_of_its_own_runs_in_torch(tmp_path: Path) -> None:
     given = relative_depth(depth, (70, 102))
     found, expected = network.upsample(rgb, depth, given), net.upsample(rgb, depth, given)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    guide.model.save_pretrained(tmp_path)
+    guide.model.save_pretrained(tmp_path)  # type: ignore[operator]
     assert_the_engine_takes_the_kernels(guide_path=tmp_path)
 
 
