@@ -16,6 +16,10 @@ HEADS = ("residual", "kernel")
 PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
 RUNTIMES = ("torch", "native")  # torch's own operations; the CPU kernels of native/
 NORMALIZATIONS = ("fixed", "frame", "log")
+# The guide's short side in pixels: the published one, and from eight patches of Depth Anything to twice that.
+GUIDE_SIDE = 518
+GUIDE_SIDES = (112, 1036)
+GUIDE_PACES = (1, 1000)  # frames for which one relative depth serves
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

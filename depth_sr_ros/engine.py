@@ -16,13 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.config import PRECISIONS, RUNTIMES, ModelConfig, check_choice
+from depth_sr_ros.config import (
+    GUIDE_PACES,
+    GUIDE_SIDE,
+    GUIDE_SIDES,
+    PRECISIONS,
+    RUNTIMES,
+    ModelConfig,
+    check_choice,
+)
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.image_codec import CHANNEL_ORDERS, check_rgb
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.native import NativeNetwork, instruction_set, is_built, why_unsupported
 from depth_sr_ros.models.normalization import valid_mask
+from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.registration import DepthRegistration
 
 # (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
@@ -49,7 +58,9 @@ class DepthSuperResolver:
     Parameters: `checkpoint`, a .safetensors file (default: the weights that ship for `variant`); `device`,
     "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; `threads`, torch's CPU threads, which are the
     whole process's (default: left as they are); `guide_path`, a folder with Depth Anything's config.json and
-    model.safetensors (default: the U-Net runs without that guide); `precision`, "auto" (float16 on CUDA; on a
+    model.safetensors (default: the U-Net runs without that guide); `guide_size`, the short side in pixels of
+    the image that Depth Anything sees; `guide_every_n`: it runs on every n-th frame alone, and its relative
+    depth is used again for those between, until `forget`; `precision`, "auto" (float16 on CUDA; on a
     CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16";
     `runtime`, "torch", "native" (the package's own kernels: float32 on a CPU, for `edge`), or "auto", native
     where it is possible, unless `warm_up` finds that torch is faster. `warnings` says what was refused.
@@ -65,6 +76,8 @@ class DepthSuperResolver:
         device: str = "auto",
         threads: int | None = None,
         guide_path: str | Path | None = None,
+        guide_size: int = GUIDE_SIDE,
+        guide_every_n: int = 1,
         precision: str = "auto",
         runtime: str = "auto",
     ) -> None:
@@ -75,11 +88,14 @@ class DepthSuperResolver:
         self._device = _resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
         check_choice("runtime", runtime, ("auto", *RUNTIMES))
+        _check_range("guide_size", guide_size, GUIDE_SIDES)
+        _check_range("guide_every_n", guide_every_n, GUIDE_PACES)
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
-        guide = DepthAnythingGuide.from_folder(guide_path) if guide_path is not None else None
+        guide = None if guide_path is None else DepthAnythingGuide.from_folder(guide_path, guide_size)
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
         if guide is not None and header.model.guide == "none":
             raise ConfigError(f"variant {variant!r} takes no guide; remove guide_path or choose 'fast'")
+        self._paced_guide = PacedGuide(guide_every_n)
         self._ways = _ways(runtime, precision, self._device, header.model)
         self._way = self._ways[0]
         # It keeps a second copy of the weights, in the kernels' order.
@@ -180,7 +196,7 @@ class DepthSuperResolver:
         registration: Registration | None,
         output_size: tuple[int, int] | None,
         max_fill_distance: int | None,
-        network: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        network: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, ...]],
     ) -> tuple[npt.NDArray[np.float32], ...]:
         """The maps that `network` makes of the frame, on the host."""
         _check_frame(rgb, depth, channel_order)
@@ -193,10 +209,16 @@ class DepthSuperResolver:
                 lr = registration(lr)
             if output_size is not None and output_size != (rgb.shape[1], rgb.shape[0]):
                 image = _shrink(image, output_size)
-            maps = network(image, lr)
+            maps = network(image, lr, self._relative_depth(image, rgb.shape[:2]))
             if max_fill_distance is not None:
                 maps = without_far_pixels(maps, lr, max_fill_distance)
             return tuple(each[0, 0].cpu().numpy() for each in maps)
+
+    def forget(self) -> None:
+        """Forget what is kept from frame to frame, the guide's relative depth: the next frame shows something
+        else, or a later or an earlier time.
+        """
+        self._paced_guide.forget()
 
     def make_registration(
         self, depth_camera: PinholeCamera, rgb_camera: PinholeCamera, rgb_from_depth: npt.NDArray[np.float64]
@@ -221,16 +243,18 @@ class DepthSuperResolver:
         seconds = {}
         for way in self._ways:
             self._way = way
-            seconds[way] = min(self._timed(rgb, depth) for _ in range(TRIALS))
+            seconds[way] = self._frame_time(rgb, depth)
         self._way = min(seconds, key=lambda way: seconds[way])
         self._ways = (self._way,)
         if self._way.runtime != "native":
             self._native = None
+        self.forget()  # the relative depth of noise
 
     def _refuse_what_differs(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> None:
         """Run each way once; leave out those whose answer is not torch's in float32. `warnings` says so."""
         reference = Way("torch", "float32")
         self._way = reference
+        self.forget()
         expected = self(rgb, depth)
         kept = []
         for way in self._ways:
@@ -238,6 +262,7 @@ class DepthSuperResolver:
                 kept.append(way)
                 continue
             self._way = way
+            self.forget()  # each way's own guide
             relative = np.abs(self(rgb, depth) - expected) / expected
             native = way.runtime == "native"
             found = float(np.max(relative) if native else np.median(relative))  # NaN where any pixel is
@@ -253,6 +278,17 @@ class DepthSuperResolver:
         self._ways = tuple(kept) or (reference,)
         self._way = self._ways[0]
 
+    def _frame_time(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
+        """Seconds that a frame takes, by the least of TRIALS; at the guide's own pace the mean of all frames."""
+        every_n = 1 if self._model.guide is None else self._paced_guide.every_n
+        with_guide, between = [], []
+        for _ in range(TRIALS):
+            self.forget()
+            with_guide.append(self._timed(rgb, depth))
+            if every_n > 1:
+                between.append(self._timed(rgb, depth))
+        return (min(with_guide) + (every_n - 1) * min(between, default=0.0)) / every_n
+
     def _timed(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
         start = time.perf_counter()
         self(rgb, depth)  # its result is on the host: nothing is still under way
@@ -267,17 +303,31 @@ class DepthSuperResolver:
         order = CHANNEL_ORDERS[channel_order]
         return image[:, :3] if order == (0, 1, 2) else image[:, order]
 
-    def _upsample(self, image: Tensor, lr: Tensor) -> tuple[Tensor, ...]:
+    def _relative_depth(self, image: Tensor, rgb_size: tuple[int, ...]) -> Tensor | None:
+        """The guide's answer (1, 1, H, W) to this frame or, at its own pace, an earlier; None without one."""
+        guide = self._model.guide
+        if guide is None:
+            return None
+
+        def compute() -> Tensor:
+            with self._autocast():
+                return guide(image.float() / 255)
+
+        return self._paced_guide((rgb_size, image.shape[-2:]), compute)
+
+    def _upsample(self, image: Tensor, lr: Tensor, relative: Tensor | None) -> tuple[Tensor, ...]:
         if self._way.runtime == "native" and self._native is not None:
             return (self._native.upsample(image, lr),)
         with self._autocast():
-            return (self._model.upsample(image, lr),)
+            return (self._model.upsample(image, lr, relative),)
 
-    def _upsample_with_confidence(self, image: Tensor, lr: Tensor) -> tuple[Tensor, ...]:
+    def _upsample_with_confidence(
+        self, image: Tensor, lr: Tensor, relative: Tensor | None
+    ) -> tuple[Tensor, ...]:
         if self._way.runtime == "native" and self._native is not None:
             return self._native.upsample_with_confidence(image, lr)
         with self._autocast():
-            return self._model.upsample_with_confidence(image, lr)
+            return self._model.upsample_with_confidence(image, lr, relative)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -341,6 +391,11 @@ def _precisions(device: torch.device, precision: str) -> tuple[str, ...]:
     # AVX-512 and AMX on x86-64, and the Arm extension. Elsewhere bfloat16 is emulated, and slower; with them
     # it is faster on some processors and slower on others.
     return ("float32", "bfloat16") if flags & {"avx512_bf16", "amx_bf16", "bf16"} else ("float32",)
+
+
+def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    if not limits[0] <= value <= limits[1]:
+        raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")
 
 
 def _resolve_device(device: str) -> torch.device:
