@@ -61,9 +61,7 @@ def counted(engine: DepthSuperResolver) -> Iterator[list[tuple[int, int]]]:
 
 
 @pytest.mark.parametrize(("every_n", "runs"), [(1, 6), (2, 3), (4, 2), (1000, 1)])
-def test_depth_anything_runs_on_every_nth_frame(
-    files: tuple[Path, Path], every_n: int, runs: int
-) -> None:
+def test_depth_anything_runs_on_every_nth_frame(files: tuple[Path, Path], every_n: int, runs: int) -> None:
     engine = resolver(files, every_n)
     with counted(engine) as seen:
         for rgb in FRAMES:
