@@ -141,8 +141,8 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "engine.runtime",
         "auto",
-        "What runs the network; native: the package's own CPU kernels, for edge in float32; auto: the "
-        "faster, by trial at the warm-up",
+        "What runs the network; native: the package's own CPU kernels, for edge in float32; cuda_graph: "
+        "torch by one launch a frame, on CUDA; auto: the fastest, by trial at the warm-up",
         choices=("auto", *RUNTIMES),
     ),
     Spec(

@@ -19,7 +19,6 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
-from depth_sr_ros.config import RUNTIMES
 from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
@@ -200,7 +199,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--guides", nargs="+", choices=GUIDES, default=["missing"],
         help="also give ours relative depth made from the truth, for a table of its own (default: none)",
     )  # fmt: skip
-    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="of ours (default: %(default)s)")
+    parser.add_argument(
+        "--runtime", choices=("torch", "native"), default="torch", help="of ours (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
     )
