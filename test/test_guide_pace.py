@@ -32,16 +32,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "fast.safetensors", save_tiny_guide(folder / "guide")
 
 
-def resolver(files: tuple[Path, Path], every_n: int, size: int = SIZE) -> DepthSuperResolver:
+def resolver(
+    files: tuple[Path, Path], every_n: int, size: int = SIZE, device: str = "cpu", runtime: str = "torch"
+) -> DepthSuperResolver:
     checkpoint, guide = files
     return DepthSuperResolver(
         checkpoint,
         variant="fast",
-        device="cpu",
+        device=device,
         precision="float32",
         guide_path=guide,
         guide_size=size,
         guide_every_n=every_n,
+        runtime=runtime,
     )
 
 
