@@ -88,7 +88,8 @@ class GraphCache:
         else:
             self._graphs.put(key, graph)
             return graph
-        # Out of the handler: the traceback, which holds the capture's tensors, is gone.
+        # Out of the handler: the traceback, which holds the capture's tensors, is gone. What was short may be
+        # memory: the other graphs are made again.
         self._failed.add(key)
         self.clear()
         sizes = ", ".join("x".join(map(str, each.shape)) for each in inputs)

@@ -26,6 +26,7 @@ class Recorder(PassThrough):
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.warnings: list[str] = []
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         self.calls.append("frame")
@@ -86,3 +87,12 @@ def test_the_first_frame_after_a_clear_does_not(rig: tuple[Pipeline, Recorder]) 
     send(rig, 100 * NS_PER_S)
     rig[0].clear()
     assert send(rig, 100 * NS_PER_S + NS_PER_S // 30) == ["forget", "frame"]
+
+
+def test_a_warning_that_comes_with_a_frame_is_logged_once(
+    rig: tuple[Pipeline, Recorder], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig[1].warnings.append("no CUDA graph could be made")
+    for i in range(2):
+        send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
+    assert capfd.readouterr().err.count("no CUDA graph could be made") == 1

@@ -209,6 +209,8 @@ class Pipeline:
         else:
             metres = engine(rgb, depth, **options)
         inferred = time.monotonic()
+        for warning in new_warnings(engine):
+            self._report(warning)
         result = Result(
             rgb_message.header,
             rgb,
@@ -328,6 +330,14 @@ def _view(info: CameraInfo) -> tuple[Any, ...]:
     roi = info.roi
     part = (roi.x_offset, roi.y_offset, roi.width, roi.height, info.binning_x, info.binning_y)
     return (tuple(info.k), tuple(info.p), info.width, info.height, *part)
+
+
+def new_warnings(engine: Engine) -> list[str]:
+    """What the engine has warned of since it was asked last."""
+    found = list(getattr(engine, "warnings", ()))
+    if found:
+        engine.warnings.clear()
+    return found
 
 
 def load_engine(values: dict[str, Any]) -> Engine:
