@@ -81,8 +81,8 @@ class StagedTransfer:
             # one pass, which is meant.
             self._done.record()
             self._done.synchronize()
-        # Copied once more, a millisecond at 1920x1080: the caller may keep each answer, and page-locked
-        # memory in callers' hands would take it from the whole machine.
+        # Copied once more: the caller may keep each answer, and page-locked memory in callers' hands would be
+        # taken from the whole machine.
         return tuple(host[0, 0].numpy().copy() for host in hosts)
 
     def clear(self) -> None:
