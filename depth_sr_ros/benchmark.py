@@ -21,14 +21,14 @@ from rich.table import Table
 
 from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.config import VARIANTS, check_choice
-from depth_sr_ros.engine import DepthSuperResolver, Way, ways_on
+from depth_sr_ros.engine import DepthSuperResolver
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import read_header, shipped_checkpoint
 from depth_sr_ros.stats import p50_p95
+from depth_sr_ros.ways import REFERENCE, Way, ways_on
 
 FILTERS = ("bicubic", "guided", "fgs", "jbu")
-REFERENCE = Way("torch", "float32")
 WARM_UP_FRAMES = 3
 
 

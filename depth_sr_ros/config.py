@@ -14,8 +14,13 @@ GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
 HEADS = ("residual", "kernel")
 PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
-RUNTIMES = ("torch", "native")  # torch's own operations; the CPU kernels of native/
+# torch's own operations; the CPU kernels of native/; torch's operations as a CUDA graph
+RUNTIMES = ("torch", "native", "cuda_graph")
 NORMALIZATIONS = ("fixed", "frame", "log")
+# The guide's short side in pixels: the published one, and from eight patches of Depth Anything to twice that.
+GUIDE_SIDE = 518
+GUIDE_SIDES = (112, 1036)
+GUIDE_PACES = (1, 1000)  # frames for which one relative depth serves
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from depth_sr_ros.config import PRECISIONS, RUNTIMES, VARIANTS, check_choice
+from depth_sr_ros.config import (
+    GUIDE_PACES,
+    GUIDE_SIDE,
+    GUIDE_SIDES,
+    PRECISIONS,
+    RUNTIMES,
+    VARIANTS,
+    check_choice,
+)
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_codec import OUTPUT_ENCODINGS
 from depth_sr_ros.pairing import KEYS
@@ -110,6 +118,18 @@ TABLE: tuple[Spec, ...] = (
     ),
     Spec("checkpoint", "", "Weights (.safetensors); empty: those that ship with the package for the variant"),
     Spec("guide.path", "", "Folder of the Depth Anything weights, which fast and challenge need"),
+    Spec(
+        "guide.size",
+        GUIDE_SIDE,
+        "Short side of the image that Depth Anything sees, pixels; smaller is faster and coarser",
+        *GUIDE_SIDES,
+    ),
+    Spec(
+        "guide.every_n",
+        1,
+        "Run Depth Anything on every n-th frame; its relative depth is used again for those between",
+        *GUIDE_PACES,
+    ),
     Spec("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N"),
     Spec(
         "engine.precision",
@@ -121,8 +141,8 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "engine.runtime",
         "auto",
-        "What runs the network; native: the package's own CPU kernels, in float32; auto: the faster, by "
-        "trial at the warm-up",
+        "What runs the network; native: the package's own CPU kernels, in float32; cuda_graph: "
+        "torch by one launch a frame, on CUDA; auto: the fastest, by trial at the warm-up",
         choices=("auto", *RUNTIMES),
     ),
     Spec(

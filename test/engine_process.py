@@ -46,6 +46,9 @@ class Repeater:
         columns = np.arange(width) * depth.shape[1] // width
         return depth[rows][:, columns].astype(np.float32) * np.float32(depth_unit_m)
 
+    def forget(self) -> None:
+        """There is nothing that it keeps from frame to frame."""
+
 
 if __name__ == "__main__":
     # A new one with each configure.

@@ -13,7 +13,8 @@ import pytest
 
 from depth_sr_ros.benchmark import FILTERS, synthetic_frame
 from depth_sr_ros.config import VARIANTS
-from depth_sr_ros.engine import MAX_DIFFERENCE, ways_on
+from depth_sr_ros.engine import MAX_DIFFERENCE
+from depth_sr_ros.ways import ways_on
 
 COMMAND = [sys.executable, "-m", "depth_sr_ros.cli", "benchmark"]
 SIZES = ("64x48+16x12", "96x64+24x16")

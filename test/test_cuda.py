@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from test_guide_pace import files, resolver  # noqa: F401  files is a fixture
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.cuda_graphs import MAX_GRAPHS, Captured, Function
+from depth_sr_ros.errors import FrameError
 from training.config import TrainConfig
 from training.data.batches import BatchMaker
 
@@ -31,6 +40,197 @@ def test_auto_chooses_the_gpu_in_half_precision() -> None:
     engine = DepthSuperResolver()
     assert engine.device.startswith("cuda")
     assert "float16" in engine.description
+
+
+def sized(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame of that size: RGB, and depth of a quarter of it."""
+    rng = np.random.default_rng(width)
+    rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+    return rgb, (rng.random((height // 4, width // 4)) * 2 + 1).astype(np.float32)
+
+
+def captured(engine: DepthSuperResolver) -> int:
+    """How many graphs the engine keeps; that none failed."""
+    assert engine.warnings == []
+    return len(engine._runner.graphs)
+
+
+@pytest.mark.parametrize("variant", ["edge", "fast"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_graphs_answer_as_eager_on_every_kind_of_frame(variant: str, precision: str) -> None:
+    graph, eager = (
+        DepthSuperResolver(device="cuda", variant=variant, precision=precision, runtime=runtime)
+        for runtime in ("cuda_graph", "torch")
+    )
+    millimetres = np.round(DEPTH * 1000).astype(np.uint16)
+    options = {"max_fill_distance": 4, "output_size": (320, 240)}
+    cases: list[tuple[Any, Any, dict[str, Any]]] = [
+        (RGB, DEPTH, {}),
+        (RGB, millimetres, {"depth_unit_m": 0.001, "channel_order": "bgr"}),
+        (RGB[..., 0].copy(), DEPTH, {"channel_order": "mono", **options}),
+    ]
+    for rgb, depth, more in cases:
+        for shift in range(4):  # run as it is, captured, replayed on two other frames
+            rolled = np.roll(rgb, 50 * shift, 1), np.roll(depth, 13 * shift, 1)
+            np.testing.assert_allclose(
+                graph(*rolled, **more), eager(*rolled, **more), rtol=2e-3, err_msg=f"{more} {shift}"
+            )
+    assert captured(graph) == 3
+    if graph.has_confidence:
+        for _ in range(3):
+            found, right = (engine.with_confidence(RGB, DEPTH) for engine in (graph, eager))
+            for a, b in zip(found, right, strict=True):
+                np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3)
+
+
+def test_the_warm_up_takes_the_graph_or_says_why_not() -> None:
+    engine = DepthSuperResolver(device="cuda")
+    engine.warm_up((640, 480), (160, 120))
+    assert captured(engine) >= 1
+    assert (engine.runtime, engine.precision) == ("cuda_graph", "float16")
+    assert "float16, CUDA graph" in engine.description
+
+
+def test_a_change_of_size_captures_anew_and_at_most_four_are_kept() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    eager = DepthSuperResolver(device="cuda", runtime="torch")
+    frames = [sized(160 + 32 * i, 128) for i in range(MAX_GRAPHS + 2)]
+    for frame in frames + frames[:2]:
+        for _ in range(3):
+            answer = engine(*frame)
+        np.testing.assert_allclose(answer, eager(*frame), rtol=2e-3)
+        assert captured(engine) <= MAX_GRAPHS
+    assert captured(engine) == MAX_GRAPHS
+
+
+def test_memory_does_not_grow_over_changing_sizes() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    frames = [sized(160 + 32 * i, 128) for i in range(8)]
+    used = []
+    for _ in range(6):
+        for frame in frames:
+            for _ in range(3):
+                engine(*frame)
+        torch.cuda.synchronize()
+        used.append(torch.cuda.memory_allocated())
+    assert used[-1] <= used[1] + 2**20, used
+
+
+def test_a_stale_guide_survives_the_network_s_replays(files: tuple[Path, Path]) -> None:  # noqa: F811
+    graph, eager = (resolver(files, 3, device="cuda", runtime=name) for name in ("cuda_graph", "torch"))
+    for i in range(14):
+        frame = np.roll(RGB, 40 * i, 1), DEPTH
+        np.testing.assert_allclose(graph(*frame), eager(*frame), rtol=5e-3, err_msg=str(i))
+    assert captured(graph) == 2
+
+
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+@pytest.mark.parametrize("kind", ["float", "uint16", "registered", "confidence"])
+def test_a_frame_is_uploaded_once_and_each_map_downloaded_once(runtime: str, kind: str) -> None:
+    engine = DepthSuperResolver(device="cuda", runtime=runtime)
+    more: dict = {"max_fill_distance": 8, "channel_order": "bgr"}
+    depth = DEPTH
+    if kind == "uint16":
+        depth, more["depth_unit_m"] = np.round(DEPTH * 1000).astype(np.uint16), 0.001
+    if kind == "registered":
+        camera = PinholeCamera(160, 120, 150.0, 150.0, 79.5, 59.5)
+        more["registration"] = engine.make_registration(camera, camera.resized(640, 480), np.eye(4))
+    run = engine.with_confidence if kind == "confidence" else engine
+    for _ in range(4):
+        run(RGB, depth, **more)
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        run(RGB, depth, **more)
+    names = [event.name for event in profile.events() if event.name.startswith("Memcpy")]
+    assert sum("HtoD" in name for name in names) == 2, names
+    assert sum("DtoH" in name for name in names) == 1 + (kind == "confidence"), names
+    assert not any("Pageable" in name for name in names), names
+
+
+@contextmanager
+def sync_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("variant", ["edge", "fast"])
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: str) -> None:
+    """The one wait is an event's, which torch's sync-debug mode lets pass."""
+    engine = DepthSuperResolver(device="cuda", runtime=runtime, variant=variant)
+    for order in ("rgb", "bgr", "rgba"):
+        rgb = np.concatenate([RGB, RGB[..., :1]], 2) if order == "rgba" else RGB
+        more: dict[str, Any] = {"channel_order": order, "max_fill_distance": 8, "output_size": (320, 240)}
+        for _ in range(3):
+            engine(rgb, DEPTH, **more)  # a capture waits, and may
+        with sync_is_an_error():
+            engine(rgb, DEPTH, **more)
+    assert engine.warnings == []
+
+
+def test_nothing_is_allocated_on_the_device_for_a_frame() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    for _ in range(4):
+        engine(RGB, DEPTH, max_fill_distance=8)
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(5):
+        engine(RGB, DEPTH, max_fill_distance=8)
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+def test_an_answer_is_the_callers_own() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    kept = [engine(np.roll(RGB, 30 * i, 1), DEPTH) for i in range(5)]
+    again = [engine(np.roll(RGB, 30 * i, 1), DEPTH) for i in range(5)]
+    for a, b in zip(kept, again, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3)
+    assert not np.array_equal(kept[3], kept[4])
+
+
+def test_a_real_capture_that_fails_leaves_the_engine_running() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    expected = DepthSuperResolver(device="cuda", runtime="torch")(RGB, DEPTH)
+    graphs = engine._runner.graphs
+    capture = graphs._capture
+
+    def capture_with_a_wait(function: Function, inputs: tuple[torch.Tensor, ...]) -> Captured:
+        def waits(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            out = function(*given)
+            out[0].sum().item()
+            return out
+
+        return capture(waits, inputs)
+
+    graphs._capture = capture_with_a_wait
+    stream = torch.cuda.current_stream()
+    for _ in range(4):
+        np.testing.assert_allclose(engine(RGB, DEPTH), expected, rtol=2e-3)
+    assert torch.cuda.current_stream() == stream
+    assert len(engine.warnings) == 1 and engine.warnings[0].startswith("no CUDA graph could be made")
+    graphs._capture = capture
+    other = sized(320, 240)
+    for _ in range(3):
+        engine(*other)
+    assert len(graphs) == 1, "a capture after one that failed must work"
+
+
+def test_out_of_memory_is_a_bad_frame_and_smaller_ones_are_answered() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    for _ in range(3):
+        engine(RGB, DEPTH)
+    total = torch.cuda.get_device_properties(0).total_memory
+    large = np.zeros((4320, 7680, 3), np.uint8), np.ones((1080, 1920), np.float32)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
+    try:
+        with pytest.raises(FrameError, match="out of memory on cuda.* RGB image of 7680x4320 .* max_side"):
+            engine(*large)
+        for _ in range(3):
+            assert np.isfinite(engine(RGB, DEPTH)).all()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def test_batches_made_on_the_gpu_follow_from_seed_and_step() -> None:

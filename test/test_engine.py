@@ -124,6 +124,8 @@ def test_a_bad_frame_is_refused_by_name(
         ({"variant": "egde"}, ConfigError, "did you mean 'edge'"),
         ({"checkpoint": "/nowhere/x.safetensors"}, CheckpointError, "does not exist"),
         ({"guide_path": "/nowhere"}, CheckpointError, "config.json"),
+        ({"guide_size": 14}, ConfigError, "guide_size is 14, but must be from 112 to 1036"),
+        ({"guide_every_n": 0}, ConfigError, "guide_every_n is 0, but must be from 1 to 1000"),
     ],
 )
 def test_a_bad_option_stops_the_start(options: dict, error: type, word: str) -> None:

@@ -34,6 +34,10 @@ PLAIN, MODELS, ENGINE, WORKER, TOOLS, ROS = range(6)
 LAYER_OF = {
     "models": MODELS,
     "engine": ENGINE,
+    "ways": ENGINE,
+    "runner": ENGINE,
+    "transfer": ENGINE,
+    "cuda_graphs": ENGINE,
     "worker": WORKER,
     "ros": ROS,
     "cli": TOOLS,

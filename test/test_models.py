@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tiny_guide import TINY_DEPTH_ANYTHING, save_tiny_guide
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.config import VARIANTS, model_config
@@ -153,31 +153,10 @@ def test_a_guide_changes_the_answer_and_its_scale_does_not() -> None:
     torch.testing.assert_close(net.upsample(rgb, depth, guide * 7 + 3), with_guide, atol=1e-3, rtol=1e-3)
 
 
-TINY_DEPTH_ANYTHING: dict[str, Any] = {
-    "backbone_config": {
-        "model_type": "dinov2",
-        "hidden_size": 24,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "image_size": 56,
-        "patch_size": 14,
-        "out_features": ["stage1", "stage2", "stage3", "stage4"],
-        "reshape_hidden_states": False,
-        "apply_layernorm": True,
-    },
-    "reassemble_hidden_size": 24,
-    "neck_hidden_sizes": [8, 8, 16, 16],
-    "fusion_hidden_size": 8,
-}
-
-
 @pytest.fixture
 def guide_folder(tmp_path: Path) -> Path:
     """A small Depth Anything with random weights, saved in the hub's layout."""
-    torch.manual_seed(0)
-    guide = DepthAnythingGuide.from_config(**TINY_DEPTH_ANYTHING)
-    guide.model.save_pretrained(tmp_path / "guide")  # type: ignore[operator]
-    return tmp_path / "guide"
+    return save_tiny_guide(tmp_path / "guide")
 
 
 def test_depth_anything_guide_runs_at_patch_multiples() -> None:

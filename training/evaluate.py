@@ -19,7 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, run_baseline
-from depth_sr_ros.config import RUNTIMES, VARIANTS
+from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
@@ -216,7 +216,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="also give those that take it relative depth made from the truth, for a table of its own",
     )  # fmt: skip
     parser.add_argument(
-        "--runtime", choices=RUNTIMES, default="torch", help="of the networks (default: %(default)s)"
+        "--runtime",
+        choices=("torch", "native"),
+        default="torch",
+        help="of the networks (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"

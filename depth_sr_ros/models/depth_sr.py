@@ -151,9 +151,11 @@ class DepthSRNet(nn.Module):
         return known_depth(self(rgb, depth_lr.float(), relative_depth).depth, depth_lr)
 
     @torch.inference_mode()
-    def upsample_with_confidence(self, rgb: Tensor, depth_lr: Tensor) -> tuple[Tensor, Tensor]:
+    def upsample_with_confidence(
+        self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As `upsample`, and the confidence (B, 1, H, W), 0 to 1; of a network with that head alone."""
-        answer = self(rgb, depth_lr.float(), confidence=True)
+        answer = self(rgb, depth_lr.float(), relative_depth, confidence=True)
         assert answer.log_scale is not None
         return known_depth(answer.depth, depth_lr), known_depth(confidence_of(answer.log_scale), depth_lr)
 

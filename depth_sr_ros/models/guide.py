@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from depth_sr_ros.config import GUIDE_SIDE
 from depth_sr_ros.errors import CheckpointError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -39,13 +40,13 @@ def guide_input_size(height: int, width: int, short_side: int) -> tuple[int, int
 class DepthAnythingGuide(nn.Module):
     """RGB (B, 3, H, W) in [0, 1] -> relative inverse depth (B, 1, H, W), larger = nearer.
 
-    Published setting: 518 pixels on the short side. A smaller `short_side` is faster and coarser.
+    Published setting: GUIDE_SIDE pixels on the short side. A smaller `short_side` is faster and coarser.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, short_side: int = 518) -> None:
+    def __init__(self, model: nn.Module, short_side: int = GUIDE_SIDE) -> None:
         super().__init__()
         self.model = model
         self.short_side = short_side
@@ -53,7 +54,7 @@ class DepthAnythingGuide(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
-    def from_folder(cls, path: str | Path, short_side: int = 518) -> DepthAnythingGuide:
+    def from_folder(cls, path: str | Path, short_side: int = GUIDE_SIDE) -> DepthAnythingGuide:
         """Load from a local folder in the hub's layout (config.json, model.safetensors); never downloads.
 
         Raises CheckpointError where the folder or its files are missing or cannot be read.
@@ -84,7 +85,7 @@ class DepthAnythingGuide(nn.Module):
         return cls(model, short_side)
 
     @classmethod
-    def from_config(cls, short_side: int = 518, **overrides: Any) -> DepthAnythingGuide:
+    def from_config(cls, short_side: int = GUIDE_SIDE, **overrides: Any) -> DepthAnythingGuide:
         """An untrained Depth Anything (default: V1-Small, 24,785,089 parameters), for training and tests."""
         from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 

@@ -21,7 +21,7 @@ from depth_sr_ros.ros.endpoints import Endpoints
 from depth_sr_ros.ros.extrinsics import Registrar, make_extrinsics
 from depth_sr_ros.ros.outputs import Outputs
 from depth_sr_ros.ros.params import ParameterGate, check_qos_overrides
-from depth_sr_ros.ros.pipeline import Engine, Pipeline, load_engine
+from depth_sr_ros.ros.pipeline import Engine, Pipeline, load_engine, new_warnings
 from depth_sr_ros.stats import Throttle
 
 RCLError, InvalidHandle = rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle
@@ -272,7 +272,7 @@ class DepthSRNode(LifecycleNode):
 
     def _load(self, values: dict[str, Any]) -> Engine:
         engine = self._make_engine(values)
-        for warning in getattr(engine, "warnings", ()):
+        for warning in new_warnings(engine):
             self._report(warning)
         info = getattr(engine, "info", {})
         self._engine_info = {

@@ -34,6 +34,9 @@ class PassThrough:
         metres[metres == 0] = np.nan
         return np.asarray(cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST), np.float32)
 
+    def forget(self) -> None:
+        """There is nothing that it keeps from frame to frame."""
+
 
 if __name__ == "__main__":
     sys.exit(main(make_engine=lambda parameters: PassThrough()))

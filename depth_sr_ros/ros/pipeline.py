@@ -28,6 +28,7 @@ from depth_sr_ros.worker import EngineWorker
 # (rgb, depth, channel_order=, ...) -> metres, as depth_sr_ros.engine.DepthSuperResolver
 Engine = Any
 STAGES = ("wait", "decode", "network", "encode", "publish")
+MAX_STEP_NS = 10**9  # between frames that follow on each other
 
 
 class _Job(NamedTuple):
@@ -111,6 +112,7 @@ class Pipeline:
         self._last_seen: dict[str, float] = {}
         self._stamp_lag: dict[str, float] = {}
         self._views: tuple[Any, ...] = ()
+        self._last_frame: tuple[str, int] | None = None  # frame_id and stamp of the last RGB image
         self._mismatch = ""
         # Between the synchronizer's counter of a pair and the mailbox's: a snapshot sees both or neither.
         self._lock = threading.Lock()
@@ -132,10 +134,14 @@ class Pipeline:
         self._last_seen = {"rgb": now, "depth": now}
 
     def clear(self) -> None:
-        """Drop what waits, and wait for the frame under way: nothing is published after this returns."""
+        """Drop what waits, and wait for the frame under way: nothing is published after this returns.
+
+        The next frame is the first of its stream: nothing of those before is used for it.
+        """
         self._synchronizer.clear()
         self._mailbox.clear()
         self._worker.wait_idle()
+        self._last_frame = None
         self._last_seen = {}
 
     def apply(self, values: dict[str, Any]) -> None:
@@ -193,6 +199,8 @@ class Pipeline:
             frames = (rgb_message.header.frame_id, depth_message.header.frame_id)
             options["registration"] = self._registrar(engine, frames, (rgb_info, depth_info), sizes)
         self._note_sizes(sizes)
+        if not self._follows(rgb_message.header.frame_id, job.pair.rgb_stamp):
+            engine.forget()
         decoded = time.monotonic()
         options |= {"channel_order": order, "depth_unit_m": unit}
         confidence = None
@@ -201,6 +209,8 @@ class Pipeline:
         else:
             metres = engine(rgb, depth, **options)
         inferred = time.monotonic()
+        for warning in new_warnings(engine):
+            self._report(warning)
         result = Result(
             rgb_message.header,
             rgb,
@@ -224,6 +234,13 @@ class Pipeline:
             self._rates["output"].tick()
         else:
             self._publish_errors += 1
+
+    def _follows(self, frame_id: str, stamp: int) -> bool:
+        """Whether the scene can be that of the frame before: not after a jump in time (a bag that loops, a
+        pause) or from another camera.
+        """
+        last, self._last_frame = self._last_frame, (frame_id, stamp)
+        return last is not None and last[0] == frame_id and 0 <= stamp - last[1] <= MAX_STEP_NS
 
     def _wants_confidence(self, engine: Engine) -> bool:
         if not self._outputs.wants_confidence():
@@ -315,6 +332,14 @@ def _view(info: CameraInfo) -> tuple[Any, ...]:
     return (tuple(info.k), tuple(info.p), info.width, info.height, *part)
 
 
+def new_warnings(engine: Engine) -> list[str]:
+    """What the engine has warned of since it was asked last."""
+    found = list(getattr(engine, "warnings", ()))
+    if found:
+        engine.warnings.clear()
+    return found
+
+
 def load_engine(values: dict[str, Any]) -> Engine:
     """The engine that the parameters ask for, warmed up; raises ConfigError or CheckpointError."""
     from depth_sr_ros.engine import DepthSuperResolver  # torch takes seconds: not before parameters are good
@@ -325,6 +350,8 @@ def load_engine(values: dict[str, Any]) -> Engine:
         device=values["device"],
         threads=values["engine.threads"] or default_threads(),
         guide_path=values["guide.path"] or None,
+        guide_size=values["guide.size"],
+        guide_every_n=values["guide.every_n"],
         precision=values["engine.precision"],
         runtime=values["engine.runtime"],
     )

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the network on a frame's pixels, all on the device, in one of the ways to run it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from depth_sr_ros.cuda_graphs import Function, GraphCache
+from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.native import NativeNetwork
+from depth_sr_ros.models.paced_guide import PacedGuide
+from depth_sr_ros.models.pixels import image_of, metres_of, without_far_pixels
+from depth_sr_ros.ways import Way
+
+
+class Request(NamedTuple):
+    """What an answer depends on beside the frame's pixels, and with it a CUDA graph."""
+
+    way: Way
+    channel_order: str
+    depth_unit_m: float
+    output_size: tuple[int, int] | None
+    max_fill_distance: int | None
+    confidence: bool
+
+
+class NetworkRunner:
+    """The network with what is kept from frame to frame: the guide's relative depth, and CUDA graphs.
+
+    `native`: the same network on the CPU kernels, for the way of that name. Called in inference mode, with
+    the network's device the current one.
+    """
+
+    def __init__(
+        self, model: DepthSRNet, native: NativeNetwork | None, guide: PacedGuide, graphs: GraphCache
+    ) -> None:
+        self._model = model
+        self.native = native
+        self.guide = guide
+        self.graphs = graphs
+
+    def __call__(self, request: Request, pixels: Tensor, raw: Tensor) -> tuple[Tensor, ...]:
+        """Depth (1, 1, H, W), and confidence where it is asked for, of uint8 pixels (H, W, C) and raw depth
+        (h, w); what a way with graphs gives is overwritten by its next frame.
+        """
+        run = self.graphs if request.way.runtime == "cuda_graph" else _run_as_it_is
+        inputs = [pixels, raw]
+        if self._model.guide is not None:
+            seen = request._replace(depth_unit_m=1.0, max_fill_distance=None, confidence=False)
+            function = functools.partial(self._relative_depth, seen)
+            view = (pixels.shape, request.output_size)
+            inputs.append(self.guide(view, lambda: run(("guide", seen), function, pixels)[0]))
+        return run(request, functools.partial(self._answer, request), *inputs)
+
+    def _relative_depth(self, request: Request, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The guide's answer (1, 1, H, W)."""
+        assert self._model.guide is not None
+        image = image_of(pixels, request.channel_order, request.output_size)
+        with self._autocast(request.way):
+            return (self._model.guide(image.float() / 255),)
+
+    def _answer(
+        self, request: Request, pixels: Tensor, raw: Tensor, relative: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """From a camera's pixels to the maps that are asked for. On CUDA it must not wait for the device."""
+        image = image_of(pixels, request.channel_order, request.output_size)
+        lr = metres_of(raw, request.depth_unit_m)
+        maps = self._network(request, image, lr, relative)
+        distance = request.max_fill_distance
+        return maps if distance is None else without_far_pixels(maps, lr, distance)
+
+    def _network(
+        self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        if request.way.runtime == "native" and self.native is not None:
+            if request.confidence:
+                return self.native.upsample_with_confidence(image, lr, relative)
+            return (self.native.upsample(image, lr, relative),)
+        with self._autocast(request.way):
+            if request.confidence:
+                return self._model.upsample_with_confidence(image, lr, relative)
+            return (self._model.upsample(image, lr, relative),)
+
+    def _autocast(self, way: Way) -> contextlib.AbstractContextManager[Any]:
+        if way.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(next(self._model.parameters()).device.type, getattr(torch, way.precision))
+
+
+def _run_as_it_is(name: object, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """As a GraphCache, without graphs."""
+    return function(*inputs)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways to run the network: device, runtime, number format, and which are worth a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from depth_sr_ros.config import ModelConfig
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.native import instruction_set, is_built, why_unsupported
+
+
+class Way(NamedTuple):
+    """How the network runs."""
+
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        """As a part of a sentence."""
+        if self.runtime == "native":
+            return f"the {instruction_set()} kernels"
+        return self.precision if self.runtime == "torch" else f"the CUDA graph in {self.precision}"
+
+
+REFERENCE = Way("torch", "float32")  # what all others are compared with
+
+
+def ways_on(device: str, config: ModelConfig) -> tuple[Way, ...]:
+    """All ways to run such a network on `device`, as the engine takes it; ConfigError on a wrong one."""
+    return possible_ways("auto", "auto", resolve_device(device), config)
+
+
+def possible_ways(runtime: str, precision: str, device: torch.device, config: ModelConfig) -> tuple[Way, ...]:
+    """The ways to run the network that the options allow, the one to begin with first.
+
+    Raises ConfigError where there is none.
+    """
+    exact = precision in ("auto", "float32")
+    if runtime == "native" and (device.type != "cpu" or not exact):
+        raise ConfigError(
+            f"runtime 'native' computes in float32 on a CPU, not in {precision} on {device.type}; use 'torch'"
+        )
+    if runtime == "cuda_graph" and device.type != "cuda":
+        raise ConfigError(f"runtime 'cuda_graph' needs a CUDA device, not {device.type}; use 'torch'")
+    precisions = _precisions(device, precision)
+    ways = []
+    # Where they are asked for by name NativeNetwork says why they are not possible.
+    built = device.type == "cpu" and exact and not why_unsupported(config) and is_built()
+    if runtime == "native" or runtime == "auto" and built:
+        ways.append(Way("native", "float32"))
+    if runtime == "cuda_graph" or runtime == "auto" and device.type == "cuda":
+        ways += [Way("cuda_graph", name) for name in precisions]
+    if runtime in ("torch", "auto"):
+        ways += [Way("torch", name) for name in precisions]
+    return tuple(ways)
+
+
+def _precisions(device: torch.device, precision: str) -> tuple[str, ...]:
+    """Precisions of torch worth a trial, the safe one first; docs/evaluation.md says what the others cost."""
+    if precision != "auto":
+        return (precision,)
+    if device.type == "cuda":
+        return ("float16",)
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return ("float32",)
+    # AVX-512 and AMX on x86-64, and the Arm extension. Elsewhere bfloat16 is emulated, and slower; with them
+    # it is faster on some processors and slower on others.
+    return ("float32", "bfloat16") if flags & {"avx512_bf16", "amx_bf16", "bf16"} else ("float32",)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N" means, or ConfigError."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use 'auto' or 'cpu'"
+        )
+    return resolved

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline in this process: which frames follow on each other, as the engine is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="the pipeline takes messages")
+
+from lifecycle_client import plane, rgb_pixels
+from ros_helpers import start_ros
+
+from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
+from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
+from depth_sr_ros.ros.pass_through import PassThrough
+from depth_sr_ros.ros.pipeline import Pipeline
+
+
+class Recorder(PassThrough):
+    """Notes the frames, and where it was told to forget."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.warnings: list[str] = []
+
+    def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        self.calls.append("frame")
+        return super().__call__(*arguments, **options)
+
+    def forget(self) -> None:
+        self.calls.append("forget")
+
+
+@pytest.fixture
+def rig() -> Iterator[tuple[Pipeline, Recorder]]:
+    start_ros()
+    engine = Recorder()
+    node = DepthSRNode(make_engine=lambda values: engine)
+    try:
+        assert node.trigger_configure() == SUCCESS
+        assert node._pipeline is not None
+        yield node._pipeline, engine
+    finally:
+        node.close()
+        node.destroy_node()
+
+
+def send(rig: tuple[Pipeline, Recorder], stamp_ns: int, frame_id: str = "camera") -> list[str]:
+    """A pair through the pipeline; returns what the engine was told for it."""
+    pipeline, engine = rig
+    engine.calls.clear()
+    pipeline.push_rgb(image_message(rgb_pixels(), "rgb8", header(stamp_ns, frame_id)))
+    pipeline.push_depth(image_message(plane(), "32FC1", header(stamp_ns, frame_id)))
+    deadline = time.monotonic() + 30
+    while (counts := pipeline.snapshot())["pairs"] > counts["published"] + counts["publish_errors"]:
+        assert time.monotonic() < deadline, counts
+        time.sleep(0.001)
+    assert "frame" in engine.calls
+    return list(engine.calls)
+
+
+def test_frames_in_a_row_follow_on_each_other(rig: tuple[Pipeline, Recorder]) -> None:
+    stamps = [100 * NS_PER_S + i * NS_PER_S // 30 for i in range(4)]
+    assert send(rig, stamps[0]) == ["forget", "frame"]
+    assert [send(rig, stamp) for stamp in stamps[1:]] == [["frame"]] * 3
+
+
+@pytest.mark.parametrize("seconds", [-20.0, 1.5], ids=["a bag that loops", "a pause"])
+def test_a_frame_after_a_jump_in_time_does_not(rig: tuple[Pipeline, Recorder], seconds: float) -> None:
+    send(rig, 100 * NS_PER_S)
+    after = 100 * NS_PER_S + int(seconds * NS_PER_S)
+    assert send(rig, after) == ["forget", "frame"]
+    assert send(rig, after + NS_PER_S // 30) == ["frame"]
+
+
+def test_a_frame_of_another_camera_does_not(rig: tuple[Pipeline, Recorder]) -> None:
+    send(rig, 100 * NS_PER_S)
+    assert send(rig, 100 * NS_PER_S + NS_PER_S // 30, "other") == ["forget", "frame"]
+
+
+def test_the_first_frame_after_a_clear_does_not(rig: tuple[Pipeline, Recorder]) -> None:
+    send(rig, 100 * NS_PER_S)
+    rig[0].clear()
+    assert send(rig, 100 * NS_PER_S + NS_PER_S // 30) == ["forget", "frame"]
+
+
+def test_a_warning_that_comes_with_a_frame_is_logged_once(
+    rig: tuple[Pipeline, Recorder], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig[1].warnings.append("no CUDA graph could be made")
+    for i in range(2):
+        send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
+    assert capfd.readouterr().err.count("no CUDA graph could be made") == 1
