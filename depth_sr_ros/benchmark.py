@@ -82,39 +82,32 @@ def run_engine_benchmark(
     """
     _check(settings, json_file, picture)
     device = _device(settings.device)
-    threads = list(settings.threads) or _default_threads(device)
+    threads = list(dict.fromkeys(settings.threads)) or _default_threads(device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
         task = progress.add_task("counting FLOPs and bytes", total=None)
         subjects = _subjects(settings, device, Path(folder))
-        costs = [cost for pair in settings.sizes for cost in _costs(subjects, pair, device)]
+        costs = tuple(cost for pair in settings.sizes for cost in _costs(subjects, pair, device))
         progress.update(task, description="measuring the ceilings")
         formats = number_formats(each.cost for each in costs)
         ceilings = {count: measure_ceilings(device, count, formats) for count in threads}
-        methods = [method for _, _, of_subject in subjects for method in of_subject]
-        plan = [(method, count) for count in threads for method in methods]
+        plan = [(method, count) for count in threads for _, _, methods in subjects for method in methods]
         plan += [(method, cv2.getNumThreads()) for method in filter_methods()]
         progress.update(task, total=len(settings.sizes) * len(plan))
         timings: list[Timing] = []
         for pair in settings.sizes:
             frame = synthetic_frame(*pair)
             references = _references(subjects, frame, device, threads[0])
-            least = {
-                (each.name, each.precision, count): (each.cost, floor(each.cost, ceilings[count]))
-                for each in costs
-                for count in threads
-                if each.sizes == pair
-            }
+            here = {(each.name, each.precision): each.cost for each in costs if each.sizes == pair}
             for method, count in plan:
                 progress.update(task, description=f"{method.name}, {threads_text(count)}")
-                cost, at_least = least.get((method.subject, method.precision, count), (None, None))
+                cost = here.get((method.subject, method.precision))  # None of a filter
+                least = None if cost is None else floor(cost, ceilings[count])
                 expected = references.get(method.subject)
                 measured = _measure(method, frame, count, settings.frames, device, expected)
-                timings.append(Timing(pair, method.name, method.kind, count, *measured, cost, at_least))
+                timings.append(Timing(pair, method.name, method.kind, count, *measured, cost, least))
                 progress.advance(task)
-    results = Results(
-        machine_name(device), settings.frames, tuple(timings), tuple(costs), tuple(ceilings.values())
-    )
+    results = Results(machine_name(device), settings.frames, tuple(timings), costs, tuple(ceilings.values()))
     report_results(results, json_file, console)
     if picture is not None:
         # matplotlib takes a while to import, and few ask for it

@@ -59,7 +59,7 @@ class Network:
     def costs(self, sizes: Sizes, precisions: Sequence[str], device: torch.device) -> dict[str, Cost]:
         """Of a frame in each of torch's precisions, counted by running it."""
         guide = None if self.guide_path is None else DepthAnythingGuide.from_folder(self.guide_path)
-        net, _ = load_checkpoint(self.checkpoint, device, guide=guide)
+        net, _ = load_checkpoint(self.checkpoint, device, variant=self.variant, guide=guide)
         (width, height), (lr_width, lr_height) = sizes
         rgb = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
         depth = torch.ones(1, 1, lr_height, lr_width, device=device)
@@ -103,20 +103,20 @@ def networks(
     for variant, (model, path, is_trained) in zip(chosen, found, strict=True):
         with_guide = guide is not None and model.guide != "none"
         is_guide_trained = not with_guide or guide_path != UNTRAINED
-        name = (
-            variant if model.guide == "none" else f"{variant} + guide" if with_guide else f"{variant} U-Net"
-        )
-        if is_trained and not is_guide_trained:
-            name = f"{variant} + {UNTRAINED} guide"
-        elif not is_trained:
-            name = f"{name}, {UNTRAINED}"
+        if model.guide == "none":
+            name = variant
+        elif not with_guide:
+            name = f"{variant} U-Net"
+        else:
+            name = f"{variant} + {'' if is_guide_trained or not is_trained else f'{UNTRAINED} '}guide"
+        name += "" if is_trained else f", {UNTRAINED}"
         trained = is_trained and is_guide_trained
         out.append(Network(name, variant, model, path, guide if with_guide else None, trained))
     return out
 
 
 def network_ways(network: Network, device: torch.device, precisions: Sequence[str]) -> list[Way]:
-    """The engine's ways, or of `precisions`, where there are any, each that the engine takes."""
+    """Those that the engine would try, or, where `precisions` are named, all of theirs."""
     possible = ways_on(str(device), network.model)
     if not precisions:
         return list(possible)

@@ -105,12 +105,11 @@ def test_floors_follow_from_the_counted_operations_and_the_ceilings(
     assert content["machine"] in printed
 
 
-def test_the_memory_of_a_larger_image_is_larger(measured: tuple[dict[str, Any], str, Path]) -> None:
+def test_the_memory_holds_the_weights_at_least(measured: tuple[dict[str, Any], str, Path]) -> None:
     if any(t["memory_bytes"] is None for t in measured[0]["timings"]):
         pytest.skip("this system does not let a process reset its peak memory")
-    # 1.47 M parameters in float32 are in memory twice at least: the file's tensors and the network's
-    networks_of = [t for t in measured[0]["timings"] if t["kind"] == NETWORK]
-    assert all(t["memory_bytes"] > 2 * 4 * 1.47e6 for t in networks_of)
+    of_networks = [t["memory_bytes"] for t in measured[0]["timings"] if t["kind"] == NETWORK]
+    assert all(4 * 1.47e6 < memory < 1e9 for memory in of_networks)  # 1.47 M parameters in float32
 
 
 def test_the_picture_is_one_and_has_a_bar_for_each_timing(

@@ -32,7 +32,8 @@ def frame(width: int, height: int) -> tuple[Tensor, Tensor]:
 
 
 def challenge() -> DepthSRNet:
-    return DepthSRNet(VARIANTS["challenge"]).eval().to(memory_format=torch.channels_last)
+    net = DepthSRNet(VARIANTS["challenge"]).eval()
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(("groups", "kind"), [(1, "convolution"), (2, "convolution"), (6, "depthwise")])
