@@ -34,6 +34,8 @@ from depth_sr_ros.roofline import Ceilings, floor
 
 COMMAND = [sys.executable, "-m", "depth_sr_ros.cli", "benchmark"]
 SIZES = ("64x48+16x12", "96x64+24x16")
+# Quick by itself, but on a busy machine two threads that wait for each other are not.
+pytestmark = pytest.mark.timeout(300)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
