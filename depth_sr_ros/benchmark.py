@@ -144,13 +144,14 @@ def _default_threads(device: torch.device) -> list[int]:
 
 def _subjects(settings: Settings, device: torch.device, folder: Path) -> list[Subject]:
     out: list[Subject] = []
+    asked = list(dict.fromkeys(settings.precisions))
     for network in networks(settings.variants, settings.checkpoint, settings.guide_path, folder):
-        ways = network_ways(network, device, settings.precisions)
+        ways = network_ways(network, device, asked)
         precisions = list(dict.fromkeys(way.precision for way in ways))
         out.append((network, precisions, network_methods(network, ways, device)))
     for side in settings.depth_anything:
         guide = DepthAnythingAlone(side, device)
-        precisions = torch_precisions(device, settings.precisions)
+        precisions = torch_precisions(device, asked)
         out.append((guide, precisions, guide.methods(precisions)))
     return out
 
