@@ -1,127 +1,188 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the engine takes for a frame on this machine, in every way that it can run; filters beside it."""
+"""How long a frame takes on this machine, in every way to run the networks, and what it costs at least."""
 
 from __future__ import annotations
 
-import functools
-import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from depth_sr_ros.baselines import run_baseline
-from depth_sr_ros.config import VARIANTS, check_choice
-from depth_sr_ros.engine import DepthSuperResolver
+from depth_sr_ros import depth_io
+from depth_sr_ros.benchmark_methods import (
+    FILTER,
+    Depth,
+    DepthAnythingAlone,
+    Method,
+    Network,
+    Rgb,
+    filter_methods,
+    network_methods,
+    network_ways,
+    networks,
+    torch_precisions,
+)
+from depth_sr_ros.benchmark_report import (
+    FrameCost,
+    Results,
+    Timing,
+    machine_name,
+    report_results,
+    threads_text,
+)
+from depth_sr_ros.config import PRECISIONS, VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
-from depth_sr_ros.models.checkpoint import read_header, shipped_checkpoint
+from depth_sr_ros.image_size import Size, Sizes, check_sides
+from depth_sr_ros.peak_memory import PeakMemory
+from depth_sr_ros.roofline import floor, measure_ceilings, number_formats
 from depth_sr_ros.stats import p50_p95
-from depth_sr_ros.ways import REFERENCE, Way, ways_on
+from depth_sr_ros.ways import REFERENCE, ways_on
 
-FILTERS = ("bicubic", "guided", "fgs", "jbu")
 WARM_UP_FRAMES = 3
+Frame = tuple[Rgb, Depth]
+# What is counted, its precisions, and the ways to run it.
+Subject = tuple[Network | DepthAnythingAlone, list[str], list[Method]]
 
 
 @dataclass(frozen=True)
-class Timing:
-    """One method at one size."""
+class Settings:
+    """What to measure; see `depth-sr benchmark --help`."""
 
-    rgb_size: Size
-    depth_size: Size
-    method: str
-    threads: int
-    p50_ms: float
-    p95_ms: float
-    difference: float | None = None
-    """Largest from torch in float32, as a share of the depth; None for a filter."""
+    sizes: Sequence[Sizes]
+    threads: Sequence[int]
+    """Empty: one, and all cores; on CUDA all cores alone."""
+    frames: int
+    variants: Sequence[str] = ("edge",)
+    checkpoint: Path | None = None
+    guide_path: str | None = None
+    precisions: Sequence[str] = ()
+    """Empty: those that the engine would try."""
+    depth_anything: Sequence[int] = ()
+    """Short sides, pixels, at which Depth Anything is timed alone."""
+    device: str = "auto"
 
 
 def run_engine_benchmark(
-    checkpoint: Path | None,
-    variant: str,
-    device: str,
-    sizes: Sequence[Sizes],
-    threads: Sequence[int],
-    frames: int,
-    json_file: Path | None,
-    console: Console,
+    settings: Settings, json_file: Path | None, picture: Path | None, console: Console
 ) -> None:
-    """Measure every way at every size with every number of threads, print the table, write the numbers.
+    """Measure every way at every size with every number of threads, print the tables, write the files.
 
-    Raises ConfigError on a figure out of range, and what the engine raises.
+    Raises ConfigError on a figure out of range, DataError on a file that cannot be written, and what the
+    engine raises.
     """
-    if frames < 2 or any(count < 1 for count in threads):
-        raise ConfigError(f"frames {frames} must be at least 2, and threads {list(threads)} at least 1")
-    for pair in sizes:
-        check_sides(*pair)
+    _check(settings, json_file, picture)
+    device = _device(settings.device)
+    threads = list(dict.fromkeys(settings.threads)) or _default_threads(device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    timings: list[Timing] = []
-    check_choice("variant", variant, VARIANTS)
-    path = checkpoint or shipped_checkpoint(variant)
-    ways = ways_on(device, read_header(path).model)
-
-    def make_engine(way: Way, count: int) -> DepthSuperResolver:
-        return DepthSuperResolver(path, variant=variant, device=device, threads=count, **way._asdict())
-
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(sizes) * (len(ways) * len(threads) + len(FILTERS)))
-        for sizes_of_frame in sizes:
-            rgb, depth = synthetic_frame(*sizes_of_frame)
-            expected = make_engine(REFERENCE, threads[0])(rgb, depth)
-            for count in threads:
-                for way in ways:
-                    progress.update(task, description=f"{way.runtime} {way.precision}, {count} threads")
-                    engine = make_engine(way, count)
-                    found = engine(rgb, depth)
-                    spans = _spans(functools.partial(engine, rgb, depth), frames)
-                    difference = float(np.max(np.abs(found - expected) / expected))
-                    name = f"{variant}, {way.runtime} {way.precision}"
-                    timings.append(Timing(*sizes_of_frame, name, count, *spans, difference))
-                    progress.advance(task)
-            # The filters know no threads of ours: as OpenCV comes, with all cores.
-            for name in FILTERS:
-                progress.update(task, description=name)
-                spans = _spans(functools.partial(run_baseline, name, depth, rgb), frames)
-                timings.append(Timing(*sizes_of_frame, name, cv2.getNumThreads(), *spans))
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
+        task = progress.add_task("counting FLOPs and bytes", total=None)
+        subjects = _subjects(settings, device, Path(folder))
+        costs = tuple(cost for pair in settings.sizes for cost in _costs(subjects, pair, device))
+        progress.update(task, description="measuring the ceilings")
+        formats = number_formats(each.cost for each in costs)
+        ceilings = {count: measure_ceilings(device, count, formats) for count in threads}
+        plan = [(method, count) for count in threads for _, _, methods in subjects for method in methods]
+        plan += [(method, cv2.getNumThreads()) for method in filter_methods()]
+        progress.update(task, total=len(settings.sizes) * len(plan))
+        timings: list[Timing] = []
+        for pair in settings.sizes:
+            frame = synthetic_frame(*pair)
+            references = _references(subjects, frame, device, threads[0])
+            here = {(each.name, each.precision): each.cost for each in costs if each.sizes == pair}
+            for method, count in plan:
+                progress.update(task, description=f"{method.name}, {threads_text(count)}")
+                cost = here.get((method.subject, method.precision))  # None of a filter
+                least = None if cost is None else floor(cost, ceilings[count])
+                expected = references.get(method.subject)
+                measured = _measure(method, frame, count, settings.frames, device, expected)
+                timings.append(Timing(pair, method.name, method.kind, count, *measured, cost, least))
                 progress.advance(task)
-    report(table(timings), timings, frames, json_file, console)
+    results = Results(machine_name(device), settings.frames, tuple(timings), costs, tuple(ceilings.values()))
+    report_results(results, json_file, console)
+    if picture is not None:
+        # matplotlib takes a while to import, and few ask for it
+        from depth_sr_ros.benchmark_picture import save_picture
+
+        save_picture(picture, results)
 
 
-def report(
-    shown: Table, timings: Sequence[Any], frames: int, json_file: Path | None, console: Console
-) -> None:
-    """Print the table and how busy the machine was; write the numbers, dataclasses, to the file."""
-    console.print(shown)
-    console.print(f"load average {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
-    if json_file is not None:
-        content = {"frames": frames, "load": os.getloadavg(), "timings": [asdict(t) for t in timings]}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+def _check(settings: Settings, json_file: Path | None, picture: Path | None) -> None:
+    if settings.frames < 2 or any(count < 1 for count in settings.threads):
+        raise ConfigError(
+            f"frames {settings.frames} must be at least 2, and threads {list(settings.threads)} at least 1"
+        )
+    for pair in settings.sizes:
+        check_sides(*pair)
+    for name in settings.precisions:
+        check_choice("precision", name, PRECISIONS)
+    for file in filter(None, (json_file, picture)):
+        depth_io.check_writable(file)
+    if picture is not None:
+        depth_io.check_picture_suffix(picture)
 
 
-def table(timings: Sequence[Timing]) -> Table:
-    """A section a pair of sizes, the fastest first."""
-    out = Table(title="a frame, images in memory to depth in memory", title_justify="left")
-    for name in ("", "threads", "p50, ms", "p95, ms", "Hz", "difference"):
-        out.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    out.caption = "difference: the largest from torch in float32, of the depth"
-    for sizes in dict.fromkeys((t.rgb_size, t.depth_size) for t in timings):
-        out.add_row("+".join(map(size_text, sizes)), style="bold")
-        here = sorted((t for t in timings if (t.rgb_size, t.depth_size) == sizes), key=lambda t: t.p50_ms)
-        for t in here:
-            difference = "-" if t.difference is None else f"{t.difference:.1e}"
-            cells = (t.method, str(t.threads), f"{t.p50_ms:.1f}", f"{t.p95_ms:.1f}", f"{1e3 / t.p50_ms:.1f}")
-            out.add_row(*cells, difference, end_section=t is here[-1])
+def _device(name: str) -> torch.device:
+    ways_on(name, VARIANTS["edge"])  # says what is wrong with it
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _default_threads(device: torch.device) -> list[int]:
+    """One, and all cores; beside a GPU all cores."""
+    cores = len(os.sched_getaffinity(0))
+    return [cores] if device.type == "cuda" else sorted({1, cores})
+
+
+def _subjects(settings: Settings, device: torch.device, folder: Path) -> list[Subject]:
+    out: list[Subject] = []
+    asked = list(dict.fromkeys(settings.precisions))
+    for network in networks(settings.variants, settings.checkpoint, settings.guide_path, folder):
+        ways = network_ways(network, device, asked)
+        precisions = list(dict.fromkeys(way.precision for way in ways))
+        out.append((network, precisions, network_methods(network, ways, device)))
+    for side in settings.depth_anything:
+        guide = DepthAnythingAlone(side, device)
+        precisions = torch_precisions(device, asked)
+        out.append((guide, precisions, guide.methods(precisions)))
     return out
+
+
+def _costs(subjects: Sequence[Subject], sizes: Sizes, device: torch.device) -> Iterator[FrameCost]:
+    for subject, precisions, _ in subjects:
+        for precision, cost in subject.costs(sizes, precisions, device).items():
+            yield FrameCost(sizes, subject.name, precision, cost)
+
+
+def _references(
+    subjects: Sequence[Subject], frame: Frame, device: torch.device, threads: int
+) -> dict[str, Depth]:
+    """What torch answers in float32, of each network whose answer means anything."""
+    return {
+        subject.name: subject.engine(REFERENCE, device, threads)(*frame)
+        for subject, _, _ in subjects
+        if isinstance(subject, Network) and subject.is_trained
+    }
+
+
+def _measure(
+    method: Method, frame: Frame, threads: int, frames: int, device: torch.device, expected: Depth | None
+) -> tuple[float, float, float | None, int | None]:
+    """p50 and p95, ms; the largest difference from `expected`, of the depth; growth of the memory, bytes."""
+    # A filter runs on the CPU, wherever the networks run.
+    with PeakMemory(torch.device("cpu") if method.kind == FILTER else device) as peak:
+        run = method.make(threads)
+        found = run(*frame)
+        p50, p95 = _spans(lambda: run(*frame), frames)
+    difference = None if expected is None else float(np.max(np.abs(found - expected) / expected))
+    return p50, p95, difference, peak.growth
 
 
 def synthetic_frame(
@@ -153,8 +214,3 @@ def _spans(call: Callable[[], object], frames: int) -> tuple[float, float]:
         call()  # its result is on the host: nothing is still under way
         spans.append((time.perf_counter() - start) * 1e3)
     return p50_p95(spans)
-
-
-def default_threads() -> list[int]:
-    """One, and all cores."""
-    return sorted({1, len(os.sched_getaffinity(0))})

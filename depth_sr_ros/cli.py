@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from depth_sr_ros import cli_bags
+from depth_sr_ros.cli_benchmark import benchmark
 from depth_sr_ros.cli_doctor import doctor
 from depth_sr_ros.cli_evaluate import evaluate
 from depth_sr_ros.cli_export import export
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (evaluate, doctor, export, cli_bags.play, cli_bags.record, cli_bags.simulate):
+for command in (evaluate, benchmark, doctor, export, cli_bags.play, cli_bags.record, cli_bags.simulate):
     app.command()(command)
 
 
@@ -139,64 +140,6 @@ def soak(
 
     settings = Settings(minutes, rate, size_of(rgb_size), size_of(depth_size), variant)
     sys.exit(run_soak(settings, json, Console()))
-
-
-@app.command()
-def benchmark(
-    node: Annotated[
-        bool,
-        typer.Option("--node", help="Measure the node (needs ROS 2), its engine one that costs nothing."),
-    ] = False,
-    size: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Sizes of RGB and depth, as 640x480+160x120; repeat it for more. Default: that and "
-            "1280x720+320x180."
-        ),
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(help="Of the camera with --node: frames per second, 1 to 240.")
-    ] = 15.0,
-    frames: Annotated[
-        int | None,
-        typer.Option(help="Frames per run, from 2; default 150 with --node (three runs per size), else 30."),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(help="CPU threads of the network; repeat it for more. Default: one, and all cores."),
-    ] = None,
-    runtimes: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Compare these instead, in turn: torch, native, onnxruntime, openvino; repeat it for more."
-        ),
-    ] = None,
-    checkpoint: Checkpoint = None,
-    variant: Variant = "edge",
-    device: Device = "auto",
-    json: JsonFile = None,
-) -> None:
-    """Measure the engine in every way that it can run, filters beside it; with --node what the node costs."""
-    from rich.console import Console
-
-    from depth_sr_ros.image_size import DEFAULT_SIZES, sizes_of
-
-    pairs = [sizes_of(text) for text in size] if size else list(DEFAULT_SIZES)
-    if node:
-        need_rclpy("the node's benchmark")
-        from depth_sr_ros.ros.node_benchmark import run_benchmark
-
-        sys.exit(run_benchmark(pairs, rate, 150 if frames is None else frames, json, Console()))
-    from depth_sr_ros.benchmark import default_threads, run_engine_benchmark
-
-    count = 30 if frames is None else frames
-    if runtimes:
-        from depth_sr_ros.runtime_benchmark import run_runtime_benchmark
-
-        run_runtime_benchmark(checkpoint, variant, runtimes, pairs, threads or [1], count, json, Console())
-        return
-    counts = threads or default_threads()
-    run_engine_benchmark(checkpoint, variant, device, pairs, counts, count, json, Console())
 
 
 @app.command()

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from depth_sr_ros.benchmark import WARM_UP_FRAMES, report, synthetic_frame
+from depth_sr_ros.benchmark import WARM_UP_FRAMES, synthetic_frame
+from depth_sr_ros.benchmark_report import print_load
 from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
@@ -79,7 +82,11 @@ def run_runtime_benchmark(
             for count in threads:
                 torch.set_num_threads(count)
                 timings += _compare(_runs(net, file, runtimes, count), net, pair, count, frames)
-    report(_table(timings), timings, frames, json_file, console)
+    console.print(_table(timings))
+    print_load(console)
+    if json_file is not None:
+        content = {"frames": frames, "load": os.getloadavg(), "timings": [asdict(t) for t in timings]}
+        json_file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _compare(
