@@ -29,6 +29,9 @@ from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
 from training.runner import _initial_network
 
+# Real runs in processes of their own: seconds where a core is free, minutes where none is.
+pytestmark = pytest.mark.timeout(600)
+
 TINY: dict[str, Any] = {
     "model": {"variant": "edge", "channels": [8, 8, 12, 12, 16]},
     "data": {"sources": [{"kind": "procedural"}], "crop": [64, 64], "batch_size": 2},

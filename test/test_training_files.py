@@ -242,6 +242,7 @@ def test_a_guide_for_a_network_that_takes_none_is_an_error(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.timeout(600)
 def test_data_that_is_not_there_or_half_there_is_one_sentence(
     mvs_synth: Path, train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
