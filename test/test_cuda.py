@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -64,12 +63,12 @@ def test_graphs_answer_as_eager_on_every_kind_of_frame(variant: str, precision: 
     )
     millimetres = np.round(DEPTH * 1000).astype(np.uint16)
     options = {"max_fill_distance": 4, "output_size": (320, 240)}
-    cases: list[tuple[Any, Any, dict[str, Any]]] = [
+    kinds: list[tuple[np.ndarray, np.ndarray, dict]] = [
         (RGB, DEPTH, {}),
         (RGB, millimetres, {"depth_unit_m": 0.001, "channel_order": "bgr"}),
         (RGB[..., 0].copy(), DEPTH, {"channel_order": "mono", **options}),
     ]
-    for rgb, depth, more in cases:
+    for rgb, depth, more in kinds:
         for shift in range(4):  # run as it is, captured, replayed on two other frames
             rolled = np.roll(rgb, 50 * shift, 1), np.roll(depth, 13 * shift, 1)
             np.testing.assert_allclose(
@@ -163,7 +162,7 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
     engine = DepthSuperResolver(device="cuda", runtime=runtime, variant=variant)
     for order in ("rgb", "bgr", "rgba"):
         rgb = np.concatenate([RGB, RGB[..., :1]], 2) if order == "rgba" else RGB
-        more: dict[str, Any] = {"channel_order": order, "max_fill_distance": 8, "output_size": (320, 240)}
+        more: dict = {"channel_order": order, "max_fill_distance": 8, "output_size": (320, 240)}
         for _ in range(3):
             engine(rgb, DEPTH, **more)  # a capture waits, and may
         with sync_is_an_error():

@@ -160,13 +160,8 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
     guided = config.guide != "none"
     guide = DepthAnythingGuide.from_config(112, **TINY_DEPTH_ANYTHING) if guided else None
     net = DepthSRNet(config, guide).eval().to("meta")
-    made: list[Any] = []
-
-    def capture(function: Function, inputs: tuple[torch.Tensor, ...]) -> Captured:
-        made.append(inputs)
-        return Captures()(function, inputs)
-
-    graphs = GraphCache(pytest.fail, capture)
+    captures = Captures()
+    graphs = GraphCache(pytest.fail, captures)
     runner = NetworkRunner(net, None, PacedGuide(1), graphs)
     depth = torch.empty(17, 23, dtype=torch.uint16, device="meta")
     foreign = Foreign("meta")
@@ -179,7 +174,7 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
                 maps = runner(request, pixels, depth)
         assert [tuple(each.shape) for each in maps] == [(1, 1, 80, 64)] * (1 + confidence)
     assert foreign.seen == []
-    assert len(made) == len(CHANNEL_ORDERS) * (1 + guided)
+    assert len(captures.made) == len(CHANNEL_ORDERS) * (1 + guided)
 
 
 @pytest.mark.parametrize(
