@@ -14,6 +14,7 @@ from test_models import _trained_like as random_net
 from tiny_guide import save_tiny_guide
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.models import native
 from depth_sr_ros.models.checkpoint import save_checkpoint
 from depth_sr_ros.models.paced_guide import PacedGuide
 
@@ -87,6 +88,19 @@ def test_a_stale_map_gives_the_answer_of_a_network_that_is_handed_that_map(files
             np.testing.assert_array_equal(answers[i], expected, err_msg=str(i))
     fresh = resolver(files, 1)(FRAMES[1], DEPTH)
     assert np.abs(answers[1] - fresh).max() > 1e-4, "the map must matter for this test to say anything"
+
+
+@pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
+def test_the_kernels_are_given_the_same_map(files: tuple[Path, Path]) -> None:
+    kernels, torchs = (resolver(files, 3, runtime=name) for name in ("native", "torch"))
+    with counted(kernels) as seen:
+        for rgb in FRAMES:
+            np.testing.assert_allclose(kernels(rgb, DEPTH), torchs(rgb, DEPTH), rtol=1e-3)
+        for found, right in zip(
+            *(e.with_confidence(FRAMES[1], DEPTH) for e in (kernels, torchs)), strict=True
+        ):
+            np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-3)
+    assert len(seen) == 3
 
 
 def test_the_confidence_is_given_with_the_same_map(files: tuple[Path, Path]) -> None:
