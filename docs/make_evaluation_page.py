@@ -28,8 +28,8 @@ rendered/val, procedural the generator's. Few frames: read the pattern, not the 
 ## `edge`, and `fast` without a guide
 
 RMSE of `edge` in millimetres, its share of the best filter's (of seven, chosen for each case by its
-score), of bicubic's, and the share of the best filter's RMSE within 5 px of a depth edge; last `fast`'s share
-of the best filter's RMSE. Below 1 the network is better. Four frames of Kinect and of procedural scenes, two of
+score), of bicubic's, and the share of the best filter's RMSE within 5 px of an edge; last `fast`'s share
+of the best filter's RMSE. Below 1 the network is better. Four frames of Kinect and procedural scenes, two of
 rooms and two of tracks.
 
 """
@@ -37,8 +37,8 @@ GUIDED = """
 ## `fast` and `challenge` with guides made from the truth
 
 No camera has such guides: perfect is inverse true depth, noisy the same with a network's errors
-(`training/simulated_guide.py`), wrong another frame's. RMSE without a guide in millimetres and as a share of the
-best filter's, then RMSE with each guide over that without. The real Depth Anything was not run.
+(`training/simulated_guide.py`), wrong another frame's. RMSE without a guide in millimetres and as a share of
+the best filter's, then RMSE with each guide over that without. The real Depth Anything was not run.
 
 """
 

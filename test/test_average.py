@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, *map(str, words)]
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 

@@ -43,7 +43,7 @@ def test_the_command_takes_fast_alone(tmp_path: Path) -> None:
     def run(variant: str) -> subprocess.CompletedProcess[str]:
         weights = tmp_path / f"{variant}.safetensors"
         save_checkpoint(weights, random_net(variant), training={}, metrics={}, version="0")
-        command = [sys.executable, SCRIPT, weights, "--out", tmp_path / "start.safetensors"]
+        command = [sys.executable, str(SCRIPT), str(weights), "--out", str(tmp_path / "start.safetensors")]
         return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
     refused = run("edge")
