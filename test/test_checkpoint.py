@@ -131,6 +131,15 @@ def test_shipped_edge_weights_are_small_and_named(tmp_path: Path) -> None:
     assert model.unet.head.weight.abs().max() > 0
 
 
-def test_a_variant_without_weights_says_so() -> None:
-    with pytest.raises(CheckpointError, match="no weights ship for variant 'challenge'"):
-        shipped_checkpoint("challenge")
+@pytest.mark.parametrize("variant", ["fast", "challenge"])
+def test_the_fusion_u_nets_ship_below_10_mb_and_check_their_guide(variant: str) -> None:
+    path = shipped_checkpoint(variant)
+    model, header = load_checkpoint(path, variant=variant)
+    assert path.stat().st_size < 10_000_000
+    assert header.model.guide_check and model.unet.head.weight.abs().max() > 0
+
+
+def test_an_installation_without_the_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("depth_sr_ros.models.checkpoint.resources.files", lambda name: tmp_path)
+    with pytest.raises(CheckpointError, match="weights of 'edge' are missing from the installation"):
+        shipped_checkpoint("edge")

@@ -115,7 +115,6 @@ def test_bad_input_is_one_sentence_and_exit_code_2(files: Path, changes: dict[st
     [
         ("--checkpoint", "rgb.png", "damaged"),
         ("--variant", "egde", "'edge'"),
-        ("--variant", "challenge", "variant 'challenge'"),
         ("--device", "tpu", "auto, cpu"),
         ("--threads", "0", "at least 1"),
     ],

@@ -181,7 +181,6 @@ def test_a_network_that_differs_is_refused_and_leaves_no_file(
         (("--out", "net.pt"), "must end in .onnx"),
         (("--out", "nowhere/net.onnx"), "does not exist"),
         (("--out", "taken.onnx"), "it is a folder"),
-        (("--variant", "challenge"), "no weights ship for variant 'challenge'"),
         (("--checkpoint", "missing.safetensors"), "does not exist"),
     ],
 )

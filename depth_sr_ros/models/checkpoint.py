@@ -42,12 +42,13 @@ class CheckpointHeader:
 
 
 def shipped_checkpoint(variant: str) -> Path:
-    """Path of the weights that come with the package; CheckpointError where the variant has none."""
+    """Path of the weights that come with the package; CheckpointError where the installation lacks them."""
     check_choice("variant", variant, VARIANTS)
     path = Path(str(resources.files("depth_sr_ros") / "weights" / f"{variant}.safetensors"))
     if not path.is_file():
         raise CheckpointError(
-            f"no weights ship for variant {variant!r}; give a checkpoint of your own, or use variant 'edge'"
+            f"the weights of {variant!r} are missing from the installation ({path}); install depth_sr_ros again, "
+            "or give a checkpoint of your own"
         )
     return path
 
