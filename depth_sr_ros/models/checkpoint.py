@@ -47,8 +47,8 @@ def shipped_checkpoint(variant: str) -> Path:
     path = Path(str(resources.files("depth_sr_ros") / "weights" / f"{variant}.safetensors"))
     if not path.is_file():
         raise CheckpointError(
-            f"the weights of {variant!r} are missing from the installation ({path}); install depth_sr_ros again, "
-            "or give a checkpoint of your own"
+            f"the weights of {variant!r} are missing from the installation ({path}); install depth_sr_ros "
+            "again, or give a checkpoint of your own"
         )
     return path
 
