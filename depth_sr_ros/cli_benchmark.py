@@ -65,8 +65,7 @@ def benchmark(
     runtimes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare these instead, in turn: torch, compile, native, onnxruntime, openvino; "
-            "repeat it for more."
+            help="Compare these instead, in turn: torch, native, onnxruntime, openvino; repeat it for more."
         ),
     ] = None,
     checkpoint: Checkpoint = None,

@@ -25,12 +25,12 @@ from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
-from depth_sr_ros.models.depth_sr import DepthSRNet, known_depth
+from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.onnx_check import Inputs, inputs_of
 from depth_sr_ros.onnx_export import export_onnx
 
-COMPARED = ("torch", "compile", "native", "onnxruntime", "openvino")
+COMPARED = ("torch", "native", "onnxruntime", "openvino")
 Run = Callable[[Inputs], npt.NDArray[np.float32]]
 
 
@@ -120,8 +120,6 @@ def _runs(net: DepthSRNet, file: Path, runtimes: Sequence[str], threads: int) ->
     runs: dict[str, Run] = {}
     if "torch" in runtimes:
         runs |= {f"torch {name}": _torch(net, name) for name in ("float32", "bfloat16")}
-    if "compile" in runtimes:
-        runs["torch.compile float32"] = _compiled(net)
     if "native" in runtimes:
         native = NativeNetwork(net, threads)
         runs["native float32"] = lambda inputs: native.upsample(*_tensors(inputs)).numpy()
@@ -140,18 +138,6 @@ def _torch(net: DepthSRNet, precision: str) -> Run:
     def run(inputs: Inputs) -> npt.NDArray[np.float32]:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             return net.upsample(*_tensors(inputs)).numpy()
-
-    return run
-
-
-def _compiled(net: DepthSRNet) -> Run:
-    """Compiled in the first call, which takes minutes and needs a C++ compiler."""
-    compiled = torch.compile(net, dynamic=False)
-
-    @torch.inference_mode()
-    def run(inputs: Inputs) -> npt.NDArray[np.float32]:
-        rgb, depth, *relative = _tensors(inputs)
-        return known_depth(compiled(rgb, depth, *relative).depth, depth).numpy()
 
     return run
 
