@@ -27,10 +27,11 @@ def average(
     confidence head is averaged too, and wants to be trained again: --config edge_confidence.
     """
     from depth_sr_ros import __version__
-    from depth_sr_ros.errors import ConfigError, DepthSRError
+    from depth_sr_ros.errors import ConfigError
     from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from training.command_line import errors_in_one_sentence
 
-    try:
+    with errors_in_one_sentence():
         if not 0 <= share <= 1:
             raise ConfigError(f"--share is {share}, but must be from 0 to 1")
         (net, header), (other, other_header) = load_checkpoint(first), load_checkpoint(second)
@@ -43,9 +44,6 @@ def average(
         parts = [f"{path.name} ({weights_hash(path)})" for path in (first, second)]
         about = {"average_of": parts, "share_of_the_second": share}
         save_checkpoint(out, net, training=about, metrics={}, version=__version__)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     typer.echo(f"wrote {out}")
 
 

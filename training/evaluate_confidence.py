@@ -78,13 +78,10 @@ def main(
     out: Annotated[Path | None, typer.Option(help="also write the numbers to this .json file")] = None,
 ) -> None:
     """Print, for each profile and scale, Spearman's correlation and a table of the confidence's tenths."""
-    from depth_sr_ros.errors import DepthSRError
+    from training.command_line import errors_in_one_sentence
 
-    try:
+    with errors_in_one_sentence():
         cases = _run(data, limit, profiles or ["noisy", "clean"], scales or [4, 8], checkpoint)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     _print(cases)
     if out is not None:
         record = {name: case._asdict() | {"monotone": case.is_monotone} for name, case in cases.items()}

@@ -41,13 +41,10 @@ def main(
 
     The LR depth is the same: a crop gets its part of the frame's.
     """
-    from depth_sr_ros.errors import DepthSRError
+    from training.command_line import errors_in_one_sentence
 
-    try:
+    with errors_in_one_sentence():
         _run(side, margin, limit, checkpoint)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:

@@ -17,7 +17,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from depth_sr_ros.errors import ConfigError, DepthSRError
+from depth_sr_ros.errors import ConfigError
+from training.command_line import errors_in_one_sentence
 
 if TYPE_CHECKING:
     from depth_sr_ros.models.depth_sr import DepthSRNet
@@ -134,12 +135,9 @@ def main(
     out: Annotated[Path | None, typer.Option(help="also write the numbers to this .json file")] = None,
 ) -> None:
     """Print RMSE of a network with relative depth of earlier frames, made from their truth."""
-    try:
+    with errors_in_one_sentence():
         settings = Settings(rooms, frames, loop, width, height)
         rows, moved = _run(settings, checkpoint)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     _print(rows, moved)
     if out is not None:
         record = {**asdict(settings), "motion_px": moved, "rows": rows}

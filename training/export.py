@@ -28,14 +28,11 @@ def export(
 
     The run may still be under way. Its header says with which configuration, code and steps it was made.
     """
-    from depth_sr_ros.errors import DepthSRError
+    from training.command_line import errors_in_one_sentence
     from training.exporting import export_run
 
-    try:
+    with errors_in_one_sentence():
         path = export_run(run_dir, which, out or run_dir / f"{which}.safetensors")
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     typer.echo(f"wrote {path}")
 
 

@@ -56,18 +56,16 @@ def convert(
 ) -> None:
     """Make a network at full resolution that knows what FAST learned; train it further with --init-from."""
     from depth_sr_ros import __version__
-    from depth_sr_ros.errors import ConfigError, DepthSRError
+    from depth_sr_ros.errors import ConfigError
     from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from training.command_line import errors_in_one_sentence
 
-    try:
+    with errors_in_one_sentence():
         net, header = load_checkpoint(weights)
         if header.variant != "fast":
             raise ConfigError(f"{weights} holds {header.variant!r}, but this takes weights of 'fast'")
         about = {"at_full_resolution": f"{weights.name} ({weights_hash(weights)})"}
         save_checkpoint(out, at_full_resolution(net), training=about, metrics={}, version=__version__)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     typer.echo(f"wrote {out}; go on with: python training/train.py --config challenge_cpu --init-from {out}")
 
 

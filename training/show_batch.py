@@ -27,15 +27,12 @@ def show(
     git.txt names the code that made the batch, and the data must be where they were.
     """
     from depth_sr_ros.depth_io import write_rgb
-    from depth_sr_ros.errors import DepthSRError
+    from training.command_line import errors_in_one_sentence
     from training.pictures import batch_picture
     from training.run_batches import run_batch
 
-    try:
+    with errors_in_one_sentence():
         write_rgb(out, batch_picture(run_batch(run_dir, step, rank)))
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     typer.echo(f"wrote {out}")
 
 

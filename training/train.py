@@ -34,13 +34,14 @@ def train(
     The run folder gets config.yaml, logs/*/metrics.csv, TensorBoard events, last.ckpt and best.ckpt
     to resume from, and model.safetensors, the checkpoint that the node and `depth-sr` load.
     """
-    from depth_sr_ros.errors import DepthSRError
     from training.config import load_config, with_path
     from training.explain import explain, report
     from training.runner import run_training
 
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    try:
+    from training.command_line import errors_in_one_sentence
+
+    with errors_in_one_sentence():
         loaded = load_config(config, change or ())
         if data is not None:
             sources = with_path(loaded.data.sources, str(data.resolve()))
@@ -48,9 +49,6 @@ def train(
         explain(config, loaded, folder)
         run_training(loaded, folder, resume=resume, stop_after=steps, init_from=init_from)
         report(folder)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

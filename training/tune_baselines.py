@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from depth_sr_ros.baselines import METHODS, PARAMS_PATH, bicubic, fill_holes
 from depth_sr_ros.degradation import crop_to_multiple, degrade
-from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.metrics import BORDER_PX
+from training.command_line import errors_in_one_sentence
 from training.data.rendered import list_frames, read_frame
 from training.data.root import data_root
 
@@ -174,13 +174,10 @@ def main(
 ) -> None:
     """Tune the baselines for x4, x8 and x16 on clean and on noisy input, on one core."""
     cv2.setNumThreads(1)
-    try:
+    with errors_in_one_sentence():
         chosen = choose_frames(data_root() / "rendered", frames, seed)
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             params, scores = tune(chosen, seed, progress)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     record = {
         "command": f"python training/tune_baselines.py --frames {frames} --seed {seed}",
         "objective": "geometric mean over frames of RMSE / bicubic RMSE",

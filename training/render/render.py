@@ -54,11 +54,12 @@ def render(
     DIR/CREDITS.md names their sources.
     """
     from depth_sr_ros.config import check_choice
-    from depth_sr_ros.errors import ConfigError, DepthSRError
+    from depth_sr_ros.errors import ConfigError
+    from training.command_line import errors_in_one_sentence
     from training.data.rendered import SPLITS
     from training.render.frames import Settings
 
-    try:
+    with errors_in_one_sentence():
         check_choice("--split", split, SPLITS)
         if not rooms + tracks:
             raise ConfigError("nothing to render: give --rooms, --tracks or both, in frames")
@@ -66,9 +67,6 @@ def render(
             raise ConfigError(f"--samples {samples}: give a multiple of 4")
         settings = Settings(out, split, seed, parse_size(size), samples, assets_tracks, assets_furniture)
         _render(settings, rooms, tracks, workers)
-    except DepthSRError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _render(settings: Settings, rooms: int, tracks: int, workers: int) -> None:
