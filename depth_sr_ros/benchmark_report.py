@@ -43,6 +43,8 @@ class Timing:
     threads: int
     p50_ms: float
     p95_ms: float
+    streamed_hz: float | None
+    """Frames a second where each is begun before the one before is done; None where none can be."""
     difference: float | None
     """Largest from torch in float32, as a share of the depth; None for a filter and without training."""
     memory: int | None
@@ -71,6 +73,7 @@ class Timing:
             "p50_ms": self.p50_ms,
             "p95_ms": self.p95_ms,
             "hz": self.hz,
+            "streamed_hz": self.streamed_hz,
             "difference": self.difference,
             "memory_bytes": self.memory,
             "flop": None if self.cost is None else self.cost.flop,
@@ -157,16 +160,17 @@ def time_table(timings: Sequence[Timing]) -> Table:
     for name in ("thr.", "p50, ms", "p95, ms", "Hz", "floors", "MB", "differs"):
         out.add_column(name, justify="right", no_wrap=True)
     out.caption = (
-        "floors: p50 over the least time that the machine's ceilings allow; MB: by which the memory grew; "
-        "differs: the largest difference from torch in float32, of the depth"
+        "Hz: of a network on a GPU with each frame begun before the one before is done; floors: p50 over the "
+        "least time that the machine's ceilings allow; MB: by which the memory grew; differs: the largest "
+        "difference from torch in float32, of the depth"
     )
     for sizes in dict.fromkeys(t.sizes for t in timings):
         out.add_row("+".join(map(size_text, sizes)), style="bold")
         here = sorted((t for t in timings if t.sizes == sizes), key=lambda t: t.p50_ms)
         for t in here:
-            times = (f"{t.p50_ms:.1f}", f"{t.p95_ms:.1f}", f"{t.hz:.1f}", _figure(t.floor_ratio, ".2f"))
+            times = (f"{t.p50_ms:.1f}", f"{t.p95_ms:.1f}", f"{t.streamed_hz or t.hz:.1f}")
             memory = _figure(None if t.memory is None else t.memory / 1e6, ".0f")
-            others = (memory, _figure(t.difference, ".1e"))
+            others = (_figure(t.floor_ratio, ".2f"), memory, _figure(t.difference, ".1e"))
             out.add_row(t.method, str(t.threads), *times, *others, end_section=t is here[-1])
     return out
 

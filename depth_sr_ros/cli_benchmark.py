@@ -65,7 +65,8 @@ def benchmark(
     runtimes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare these instead, in turn: torch, native, onnxruntime, openvino; repeat it for more."
+            help="Compare these instead, in turn: torch, compile (torch.compile: minutes to start), native, "
+            "onnxruntime, openvino; repeat it for more."
         ),
     ] = None,
     checkpoint: Checkpoint = None,

@@ -59,17 +59,16 @@ class GraphCache:
     def __call__(self, name: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`function(*inputs)`; what it gives is overwritten by the next call with this name and these sizes.
 
-        `name` stands for all that `function` depends on beside the sizes and types of its inputs. A graph
-        reads its first call's inputs where they lie: an input that comes in the same memory each time is not
-        copied.
+        `name` stands for all that `function` depends on beside the sizes and types of its inputs. These are
+        copied to where the graph reads them, on the device: their own memory may be that of the next frame's
+        upload while the graph still runs, and the copy takes microseconds.
         """
         key = (name, *((tuple(each.shape), each.dtype) for each in inputs))
         graph = self._graphs.get(key) or self._captured(key, function, inputs)
         if graph is None:
             return function(*inputs)
         for mine, given in zip(graph.inputs, inputs, strict=True):
-            if mine.data_ptr() != given.data_ptr():
-                mine.copy_(given)
+            mine.copy_(given)
         graph.replay()
         return graph.outputs
 
@@ -82,7 +81,7 @@ class GraphCache:
             return None
         self._graphs.make_room()
         try:
-            graph = self._capture(function, inputs)
+            graph = self._capture(function, tuple(each.clone() for each in inputs))
         except RuntimeError as error:  # torch's and CUDA's, out of memory among them
             reason = str(error).strip().partition("\n")[0]
         else:

@@ -5,39 +5,37 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.config import GUIDE_PACES, GUIDE_SIDE, GUIDE_SIDES, PRECISIONS, RUNTIMES, check_choice
 from depth_sr_ros.cuda_graphs import GraphCache
 from depth_sr_ros.errors import ConfigError, FrameError
-from depth_sr_ros.image_codec import check_rgb
+from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.native import NativeNetwork, instruction_set
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import metres_of
 from depth_sr_ros.models.registration import DepthRegistration
+from depth_sr_ros.pending_answer import PendingAnswer
 from depth_sr_ros.runner import NetworkRunner, Request
-from depth_sr_ros.transfer import transfer_to
+from depth_sr_ros.transfer import UNDER_WAY, Wait, transfer_to
 from depth_sr_ros.ways import REFERENCE, Way, possible_ways, resolve_device
 
-# (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
-Registration = Callable[[Tensor], Tensor]
-MIN_RGB_SIDE = 32
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing's own from Python 3.11 on
+
 TRIALS = 3  # of each way to run; the fastest counts
 # Of an answer in float32 from torch's, of the depth: far above what a different order of sums does (1e-5),
 # far below what anybody sees.
 MAX_DIFFERENCE = 1e-3
 MAX_HALF_DIFFERENCE = 2e-2  # the median pixel's: half precision is off by more where depth jumps
-MIN_DEPTH_SIDE = 2
 
 
 class DepthSuperResolver:
@@ -93,6 +91,7 @@ class DepthSuperResolver:
         graphs = GraphCache(self.warnings.append)
         self._runner = NetworkRunner(self._model, native, PacedGuide(guide_every_n), graphs)
         self._transfer = transfer_to(self._device)
+        self._under_way: list[PendingAnswer] = []  # the oldest first
         self.device = str(self._device)
         self.info: dict[str, Any] = {
             "variant": header.variant,
@@ -130,23 +129,17 @@ class DepthSuperResolver:
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any],
         *,
-        channel_order: str = "rgb",
-        depth_unit_m: float = 1.0,
         registration: Registration | None = None,
-        output_size: tuple[int, int] | None = None,
-        max_fill_distance: int | None = None,
+        **options: Unpack[FrameOptions],
     ) -> npt.NDArray[np.float32]:
         """Depth in metres, float32 HxW, for one frame; holes are filled, an all-invalid frame is all NaN.
 
         rgb: uint8, HxWx3 (`channel_order` rgb, bgr), HxWx4 (rgba, bgra) or HxW (mono). depth: float32 or
         uint16, hxw; times `depth_unit_m` it is metres; NaN, infinite, zero and negative values are invalid.
         Both must show the same view, unless `registration` (see `make_registration`) warps the depth into
-        the RGB's first; their sizes are free. `output_size` (width, height) of the result, at most the
-        RGB's; by default the RGB's own. `max_fill_distance`, in depth pixels: what is further from every
-        measurement, by rows or by columns, comes back NaN. Raises FrameError.
+        the RGB's first; their sizes are free. FrameOptions has the options. Raises FrameError.
         """
-        options = (channel_order, depth_unit_m, output_size, max_fill_distance)
-        return self._run(rgb, depth, registration, Request(self._way, *options, confidence=False))[0]
+        return self.submit(rgb, depth, registration=registration, **options).result()[0]
 
     @property
     def has_confidence(self) -> bool:
@@ -158,45 +151,46 @@ class DepthSuperResolver:
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any],
         *,
-        channel_order: str = "rgb",
-        depth_unit_m: float = 1.0,
         registration: Registration | None = None,
-        output_size: tuple[int, int] | None = None,
-        max_fill_distance: int | None = None,
+        **options: Unpack[FrameOptions],
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Depth as a call gives it, and the chance, 0 to 1, that each pixel is within 5 % of the truth.
 
         float32 HxW both, NaN at the same pixels. Of a chance c the mean absolute error follows:
         -0.05 depth / ln(1 - c). Raises FrameError, and ConfigError where the weights have no confidence.
         """
-        if not self.has_confidence:
+        pending = self.submit(rgb, depth, registration=registration, confidence=True, **options)
+        metres, confidence = pending.result()
+        return metres, confidence
+
+    def submit(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        *,
+        registration: Registration | None = None,
+        confidence: bool = False,
+        **options: Unpack[FrameOptions],
+    ) -> PendingAnswer:
+        """Begin a frame, as a call takes it; `confidence`: as `with_confidence` does.
+
+        For as many frames a second as a GPU can do: a frame that is begun before the result of the one
+        before is asked for is uploaded while that one is computed. Two can be under way; a third waits for
+        the first. On a CPU the frame is done when this returns. Raises what a call raises.
+        """
+        if confidence and not self.has_confidence:
             raise ConfigError(
                 f"the weights {self.info['checkpoint']} have no confidence; train them with the "
                 "configuration edge_confidence, or take those that ship"
             )
-        options = (channel_order, depth_unit_m, output_size, max_fill_distance)
-        request = Request(self._way, *options, confidence=True)
-        metres, confidence = self._run(rgb, depth, registration, request)
-        return metres, confidence
-
-    def _run(
-        self,
-        rgb: npt.NDArray[np.uint8],
-        depth: npt.NDArray[Any],
-        registration: Registration | None,
-        request: Request,
-    ) -> tuple[npt.NDArray[np.float32], ...]:
-        """The maps asked for, on the host."""
-        _check_frame(rgb, depth, request.channel_order)
+        request = Request(self._way, confidence, **options)
+        check_frame(rgb, depth, request.channel_order)
+        if len(self._under_way) == UNDER_WAY:
+            self._under_way[0].result()
+        slot = next(i for i in range(UNDER_WAY) if all(i != each.slot for each in self._under_way))
         try:
-            with self._on_device(), torch.inference_mode():
-                pixels = self._transfer.upload("rgb", rgb)
-                raw = self._transfer.upload("depth", depth)
-                if registration is not None:
-                    # Not a part of a graph: its parameters change with the cameras.
-                    raw = registration(metres_of(raw, request.depth_unit_m))[0, 0]
-                    request = request._replace(depth_unit_m=1.0)
-                return self._transfer.download(self._runner(request, pixels, raw))
+            wait = self._begin(rgb, depth, registration, request, slot)
+            return PendingAnswer(slot, wait, self._under_way)
         except torch.cuda.OutOfMemoryError:
             pass  # its traceback holds the frame's tensors: it goes before their memory is given back
         self._free_memory()
@@ -206,11 +200,31 @@ class DepthSuperResolver:
             f"(guide_size), or take a smaller variant than {self.info['variant']!r}"
         )
 
+    def _begin(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        registration: Registration | None,
+        request: Request,
+        slot: int,
+    ) -> Wait:
+        """What gives the maps asked for, on the host."""
+        with self._on_device(), torch.inference_mode():
+            pixels = self._transfer.upload("rgb", rgb, slot)
+            raw = self._transfer.upload("depth", depth, slot)
+            if registration is not None:
+                # Not a part of a graph: its parameters change with the cameras.
+                raw = registration(metres_of(raw, request.depth_unit_m))[0, 0]
+                request = request._replace(depth_unit_m=1.0)
+            return self._transfer.download(self._runner(request, pixels, raw), slot)
+
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Streams, events and graphs are the current device's."""
         return torch.cuda.device(self._device) if self._device.type == "cuda" else contextlib.nullcontext()
 
     def _free_memory(self) -> None:
+        while self._under_way:
+            self._under_way[0].result()  # it is the caller's, and its memory is still in use
         self.forget()
         self._runner.graphs.clear()
         self._transfer.clear()
@@ -310,18 +324,3 @@ class DepthSuperResolver:
 def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
     if not limits[0] <= value <= limits[1]:
         raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")
-
-
-def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: str) -> None:
-    check_rgb(rgb, channel_order)
-    if depth.dtype not in (np.float32, np.uint16) or depth.ndim != 2:
-        raise FrameError(
-            f"the depth image is {depth.dtype} of shape {depth.shape}, but must be float32 or uint16 of "
-            "shape (height, width)"
-        )
-    if min(rgb.shape[:2]) < MIN_RGB_SIDE or min(depth.shape) < MIN_DEPTH_SIDE:
-        raise FrameError(
-            f"the RGB image is {rgb.shape[1]}x{rgb.shape[0]} and the depth "
-            f"{depth.shape[1]}x{depth.shape[0]}, "
-            f"but sides must be at least {MIN_RGB_SIDE} and {MIN_DEPTH_SIDE} pixels"
-        )

@@ -22,11 +22,11 @@ class Request(NamedTuple):
     """What an answer depends on beside the frame's pixels, and with it a CUDA graph."""
 
     way: Way
-    channel_order: str
-    depth_unit_m: float
-    output_size: tuple[int, int] | None
-    max_fill_distance: int | None
-    confidence: bool
+    confidence: bool = False
+    channel_order: str = "rgb"
+    depth_unit_m: float = 1.0
+    output_size: tuple[int, int] | None = None
+    max_fill_distance: int | None = None
 
 
 class NetworkRunner:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -25,12 +26,12 @@ from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
-from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthSRNet, known_depth
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.onnx_check import Inputs, inputs_of
 from depth_sr_ros.onnx_export import export_onnx
 
-COMPARED = ("torch", "native", "onnxruntime", "openvino")
+COMPARED = ("torch", "compile", "native", "onnxruntime", "openvino")
 Run = Callable[[Inputs], npt.NDArray[np.float32]]
 
 
@@ -120,6 +121,8 @@ def _runs(net: DepthSRNet, file: Path, runtimes: Sequence[str], threads: int) ->
     runs: dict[str, Run] = {}
     if "torch" in runtimes:
         runs |= {f"torch {name}": _torch(net, name) for name in ("float32", "bfloat16")}
+    if "compile" in runtimes:
+        runs |= {f"torch.compile {name}": _compiled(net, name) for name in ("float32", "bfloat16")}
     if "native" in runtimes:
         native = NativeNetwork(net, threads)
         runs["native float32"] = lambda inputs: native.upsample(*_tensors(inputs)).numpy()
@@ -138,6 +141,24 @@ def _torch(net: DepthSRNet, precision: str) -> Run:
     def run(inputs: Inputs) -> npt.NDArray[np.float32]:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             return net.upsample(*_tensors(inputs)).numpy()
+
+    return run
+
+
+def _compiled(net: DepthSRNet, precision: str) -> Run:
+    """By TorchInductor, for the first inputs' sizes; the first call compiles, for a minute or more."""
+    net = copy.deepcopy(net)
+    if net.propagation is not None:
+        # Its padding makes Inductor of torch 2.13 fail: "vr must not be None for symbol q0".
+        net.propagation = torch.compiler.disable(net.propagation)
+    compiled = torch.compile(net, dynamic=False)
+
+    # Not in inference mode, whose tensors Inductor cannot work with.
+    @torch.no_grad()
+    def run(inputs: Inputs) -> npt.NDArray[np.float32]:
+        rgb, depth, *guide = _tensors(inputs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            return known_depth(compiled(rgb, depth, *guide).depth, depth).numpy()
 
     return run
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from tiny_guide import save_tiny_guide
 from typer.testing import CliRunner
 
-from depth_sr_ros.benchmark import synthetic_frame
+from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.benchmark import streamed_hz, synthetic_frame
 from depth_sr_ros.benchmark_methods import FILTER, FILTERS, GUIDE, NETWORK, networks
 from depth_sr_ros.benchmark_picture import picture
 from depth_sr_ros.benchmark_report import FrameCost, Results, Timing, cost_table, time_table
@@ -171,14 +172,24 @@ def test_untrained_weights_are_named_so_and_never_compared(
     assert engine(*synthetic_frame((64, 48), (16, 12))).shape == (48, 64)
 
 
-def results_of(names: list[str], sizes: list[Sizes]) -> Results:
+def results_of(names: list[str], sizes: list[Sizes], streamed_hz: float | None = None) -> Results:
     """A run's results, made up."""
     ceilings = [Ceilings(n, 1e10, {"float32": 1e11}) for n in (1, 16)]
     cost = Cost((Operation("product", "float32", (1,), int(273e9), int(39.7e9)),))
     least = floor(cost, ceilings[0])
     timings = [
         Timing(
-            size, name, kind, 16, p50, 2 * p50, difference, int(12.3e9), cost, least if difference else None
+            sizes=size,
+            method=name,
+            kind=kind,
+            threads=16,
+            p50_ms=p50,
+            p95_ms=2 * p50,
+            streamed_hz=streamed_hz if difference else None,
+            difference=difference,
+            memory=int(12.3e9),
+            cost=cost,
+            floor=least if difference else None,
         )
         for size in sizes
         for name, kind, p50, difference in [
@@ -190,12 +201,13 @@ def results_of(names: list[str], sizes: list[Sizes]) -> Results:
     return Results("a processor", 2, tuple(timings), tuple(costs), tuple(ceilings))
 
 
-def test_the_tables_fit_110_columns_with_the_longest_names() -> None:
+@pytest.mark.parametrize("streamed_hz", [None, 1234.5])
+def test_the_tables_fit_110_columns_with_the_longest_names(streamed_hz: float | None) -> None:
     names = [
         "challenge + guide, untrained, torch bfloat16",
         "Depth Anything Small 518, untrained, torch float32",
     ]
-    results = results_of(names, [((1920, 1080), (480, 270))])
+    results = results_of(names, [((1920, 1080), (480, 270))], streamed_hz)
     for table in (time_table(results.timings), cost_table(results)):
         console = Console(width=110, record=True, file=io.StringIO())
         console.print(table)
@@ -204,7 +216,14 @@ def test_the_tables_fit_110_columns_with_the_longest_names() -> None:
         assert "1920x1080+480x270" in text and all(name.rpartition(", ")[0] in text for name in names)
     console.print(time_table(results.timings))
     row = next(line for line in console.export_text().splitlines() if names[0] in line)
-    assert row.split()[-7:] == ["16", "12345.6", "24691.2", "0.1", "3.11", "12300", "8.0e-03"]
+    rate = "0.1" if streamed_hz is None else "1234.5"
+    assert row.split()[-7:] == ["16", "12345.6", "24691.2", rate, "3.11", "12300", "8.0e-03"]
+
+
+def test_frames_begun_ahead_are_timed() -> None:
+    engine = DepthSuperResolver(device="cpu")
+    assert 1 < streamed_hz(engine, synthetic_frame((64, 48), (16, 12)), 3) < 1e5
+    assert engine._under_way == []
 
 
 def test_the_panels_of_the_picture_are_ordered_by_size_and_marked_with_floors() -> None:

@@ -170,6 +170,29 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
     assert engine.warnings == []
 
 
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: str) -> None:
+    engine = DepthSuperResolver(device="cuda", runtime=runtime)
+    frames = [(np.roll(RGB, 30 * i, 1), np.roll(DEPTH, 7 * i, 1)) for i in range(6)]
+    expected = [engine(*frame) for frame in frames]
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    engine.submit(*frames[0]), engine.submit(*frames[1])  # their memory is made
+    with torch.profiler.profile(activities=activities) as profile, sync_is_an_error():
+        pending = [engine.submit(*frame) for frame in frames]
+        found = [each.result()[0] for each in pending]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3)
+    copies = sorted(
+        (event.time_range.start, event.name) for event in profile.events() if event.name.startswith("Memcpy")
+    )
+    ways = ["H" if "HtoD" in name else "D" for _, name in copies if "DtoD" not in name]
+    assert ways.count("H") == 2 * len(frames) and ways.count("D") == len(frames)
+    # torch alone launches so slowly that the device waits for the host.
+    assert runtime == "torch" or ways[:5] == list("HHHHD"), (
+        "the second frame is there before the first is done"
+    )
+
+
 def test_nothing_is_allocated_on_the_device_for_a_frame() -> None:
     engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
     for _ in range(4):

@@ -20,12 +20,13 @@ from depth_sr_ros.config import VARIANTS, model_config
 from depth_sr_ros.cuda_graphs import MAX_FAILURES, MAX_GRAPHS, Captured, Function, GraphCache
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.image_codec import CHANNEL_ORDERS
+from depth_sr_ros.models import fusion_unet
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.recent import Recent
 from depth_sr_ros.runner import NetworkRunner, Request
-from depth_sr_ros.transfer import StagedTransfer
+from depth_sr_ros.transfer import UNDER_WAY, StagedTransfer
 from depth_sr_ros.ways import Way
 
 
@@ -66,17 +67,16 @@ def double(x: Tensor) -> tuple[Tensor, ...]:
 def test_a_graph_is_captured_when_sizes_come_again_and_then_replayed_on_what_is_new() -> None:
     captures, warnings = Captures(), list[str]()
     graphs = GraphCache(warnings.append, captures)
-    buffer = torch.zeros(3)
     addresses = set()
     for i in range(5):
-        buffer.fill_(i)  # comes in the same memory, as uploads do
-        (out,) = graphs("double", double, buffer)
+        given = torch.full((3,), float(i))
+        (out,) = graphs("double", double, given)
+        assert torch.equal(given, torch.full((3,), float(i)))
+        given.fill_(-1)  # as the next upload would: the graph has memory of its own
         assert torch.equal(out, torch.full((3,), 2.0 * i))
         addresses.add(out.data_ptr()) if i else None
         assert captures.made == ([(3,)] if i else [])
     assert len(addresses) == 1, "all replays write to the same memory"
-    (out,) = graphs("double", double, torch.full((3,), 7.0))  # elsewhere: copied to where the graph reads
-    assert torch.equal(out, torch.full((3,), 14.0)) and buffer[0] == 7
     assert not warnings
 
 
@@ -155,7 +155,7 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
     """On torch's meta device, which has no values: an operation that needs one, as `.item()`, raises."""
     # torch knows no autocast there.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
+    monkeypatch.setattr(fusion_unet, "in_float16", lambda _: False)
     config = model_config(variant, confidence=confidence, channels=[8, 8, 12, 12, 16])
     guided = config.guide != "none"
     guide = DepthAnythingGuide.from_config(112, **TINY_DEPTH_ANYTHING) if guided else None
@@ -168,7 +168,7 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
     for order in CHANNEL_ORDERS:
         shape = (90, 70) if order == "mono" else (90, 70, len(order))
         pixels = torch.empty(shape, dtype=torch.uint8, device="meta")
-        request = Request(Way("cuda_graph", "float16"), order, 0.001, (64, 80), 3, confidence)
+        request = Request(Way("cuda_graph", "float16"), confidence, order, 0.001, (64, 80), 3)
         for _ in range(2):
             with torch.inference_mode(), foreign:
                 maps = runner(request, pixels, depth)
@@ -194,25 +194,56 @@ def test_staging_copies_once_each_way_and_keeps_its_memory() -> None:
     depth = np.arange(12 * 9, dtype=np.uint16).reshape(12, 9) * 600
     places = []
     for pixels in (rgb, rgb[::-1], rgb[:, ::-1], np.zeros((40, 64, 3), np.uint8)[:, :50]):
-        tensor = staged.upload("rgb", pixels)
+        tensor = staged.upload("rgb", pixels, 0)
         np.testing.assert_array_equal(tensor.numpy(), pixels)
         places.append(tensor.data_ptr())
     assert len(set(places)) == 1
-    tensor = staged.upload("depth", depth)
+    tensor = staged.upload("depth", depth, 0)
     assert tensor.dtype == torch.uint16
     np.testing.assert_array_equal(tensor.numpy(), depth)
-    assert staged.upload("rgb", rgb[:20]).data_ptr() not in places
-    assert staged.upload("rgb", rgb).data_ptr() == places[0]
+    assert staged.upload("rgb", rgb[:20], 0).data_ptr() not in places
+    assert staged.upload("rgb", rgb, 0).data_ptr() == places[0]
+
+
+def test_frames_under_way_share_no_memory() -> None:
+    staged = StagedTransfer(torch.device("cpu"))
+    frames = [np.full((4, 6, 3), i, np.uint8) for i in range(UNDER_WAY)]
+    tensors = [staged.upload("rgb", pixels, slot) for slot, pixels in enumerate(frames)]
+    waits = [staged.download([each[None, None, ..., 0].float()], i) for i, each in enumerate(tensors)]
+    for i, wait in enumerate(waits):
+        assert tensors[i].unique().tolist() == [i]
+        np.testing.assert_array_equal(wait()[0], np.full((4, 6), i, np.float32))
 
 
 def test_what_is_downloaded_is_the_callers() -> None:
     staged = StagedTransfer(torch.device("cpu"))
     maps = (torch.rand(1, 1, 8, 6), torch.rand(1, 1, 8, 6))
-    kept = staged.download(maps)
+    kept = staged.download(maps, 0)()
     expected = [each[0, 0].numpy().copy() for each in maps]
-    staged.download((torch.zeros(1, 1, 8, 6), torch.zeros(1, 1, 8, 6)))
+    staged.download((torch.zeros(1, 1, 8, 6), torch.zeros(1, 1, 8, 6)), 0)()
     for found, right in zip(kept, expected, strict=True):
         np.testing.assert_array_equal(found, right)
+
+
+def test_frames_are_submitted_ahead_of_their_results() -> None:
+    """With the staging of a GPU, in plain memory: what one frame left there another must not find."""
+    engine = DepthSuperResolver(device="cpu", runtime="torch", precision="float32")
+    engine._transfer = StagedTransfer(torch.device("cpu"))
+    rng = np.random.default_rng(0)
+    frames = [
+        (rng.integers(0, 256, (64, 96, 3), np.uint8), rng.uniform(1, 4, (16, 24)).astype(np.float32))
+        for _ in range(5)
+    ]
+    expected = [engine.with_confidence(*frame) for frame in frames]
+    pending = [engine.submit(*frame, confidence=True) for frame in frames]
+    assert len(engine._under_way) == UNDER_WAY
+    for i in reversed(range(len(frames))):
+        for _ in range(2):
+            for found, right in zip(pending[i].result(), expected[i], strict=True):
+                np.testing.assert_array_equal(found, right)
+    assert engine._under_way == []
+    (depth,) = engine.submit(*frames[0], max_fill_distance=1, output_size=(48, 32)).result()
+    assert depth.shape == (32, 48)
 
 
 def test_cuda_graphs_need_a_cuda_device() -> None:
@@ -237,3 +268,22 @@ def test_out_of_memory_is_a_bad_frame_and_the_next_one_is_answered(
         ):
             call(engine, *frame)
     assert np.isfinite(call(engine, *frame)).all()
+
+
+def test_out_of_memory_loses_no_frame_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DepthSuperResolver(device="cpu", runtime="torch", precision="float32")
+    engine._transfer = StagedTransfer(torch.device("cpu"))
+    frame = np.zeros((64, 96, 3), np.uint8), np.full((16, 24), 2.0, np.float32)
+    expected = engine(*frame)
+    first = engine.submit(*frame)
+
+    def fail(*arguments: Any) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine._model.unet), "forward", fail)
+        with pytest.raises(FrameError, match="out of memory"):
+            engine.submit(*frame)
+    assert engine._under_way == []
+    np.testing.assert_array_equal(engine(np.flip(frame[0]), 2 * frame[1]), 2 * expected)
+    np.testing.assert_array_equal(first.result()[0], expected)

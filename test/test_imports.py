@@ -37,6 +37,8 @@ LAYER_OF = {
     "ways": ENGINE,
     "runner": ENGINE,
     "transfer": ENGINE,
+    "frame_input": ENGINE,
+    "pending_answer": ENGINE,
     "cuda_graphs": ENGINE,
     "worker": WORKER,
     "ros": ROS,

@@ -234,3 +234,16 @@ def test_a_bad_configuration_names_value_and_range(overrides: dict[str, object],
 def test_an_unknown_variant_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'edge'"):
         model_config("edg")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_network_can_be_compiled_in_one_graph(mode: type[torch.no_grad | torch.inference_mode]) -> None:
+    """By dynamo's eager backend, which makes the graph: Inductor takes minutes over it."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    net = DepthSRNet(model_config("edge", channels=[8, 8, 12, 12, 16])).eval()
+    compiled = torch.compile(net, backend="eager", fullgraph=True, dynamic=False)
+    rgb, depth = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), torch.rand(1, 1, 16, 24) + 1
+    with mode():
+        found = compiled(rgb, depth).depth
+    torch.testing.assert_close(found, net.upsample(rgb, depth))

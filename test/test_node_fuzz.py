@@ -27,8 +27,8 @@ from ros_helpers import Listener, PythonProcess
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.engine import _check_frame
 from depth_sr_ros.errors import FrameError
+from depth_sr_ros.frame_input import check_frame
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
 from depth_sr_ros.ros.messages import NS_PER_S
 from depth_sr_ros.ros.soak_report import broken_identities
@@ -142,7 +142,7 @@ def is_rejected(images: tuple[Any, Any], infos: tuple[Any, Any] | None) -> bool:
         depth, _ = decode_depth(as_received(images[1]))
         for pixels, info in zip((rgb, depth), infos or (), strict=False):
             PinholeCamera.from_camera_info(as_received(info), (pixels.shape[1], pixels.shape[0]))
-        _check_frame(rgb, depth, order)
+        check_frame(rgb, depth, order)
     except FrameError:
         return True
     return False

@@ -63,11 +63,19 @@ def declared_modules(lines: Iterable[str]) -> set[str]:
     return {MODULE_OF.get(name.lower(), name) for name in names}
 
 
+class RunTime(ast.NodeTransformer):
+    """Takes out what a type checker alone reads: it needs no distribution."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        is_typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_typing else self.generic_visit(node)
+
+
 def third_party_imports(folder: Path) -> set[str]:
-    """Top-level names that the sources in `folder` import from elsewhere."""
+    """Top-level names that the sources in `folder` import from elsewhere when they run."""
     found = set()
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(RunTime().visit(ast.parse(path.read_text()))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -2,7 +2,7 @@
 """What real RGB-D pairs are like and synthetic ones are not: soft pictures, shifted and stepped truth.
 
 A network that has only seen edges of depth exactly under crisp edges of colour puts them there. Real ones
-lie a pixel or two beside; the LR depth, which was measured, says where. All choices are ours.
+lie a few pixels beside; the LR depth, which was measured, says where. All choices are ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from training.filters import gaussian_blur
 
 BLUR_PX = 1.3  # largest standard deviation
 SHARPEN = 1.0  # largest share of the high frequencies that a camera adds
-SHIFT_PX, MAX_SHIFT_PX = 0.8, 2  # standard deviation of the misregistration, and its bound
+SHIFT_PX, MAX_SHIFT_PX = (0.4, 3.0), 6  # standard deviation of the misregistration; its bound
 COMPRESSION = (0.005, 0.05)  # step of the lowest frequencies
 DISPARITY_STEPS = (60.0, 400.0)  # of the nearest surface
 
@@ -40,9 +40,9 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
     step = log_uniform(COMPRESSION, rows, rgb, generator)
     rgb = compress(rgb, torch.where(chosen(0.4), step, 0.0)).clamp(0, 1)
-    shift = (
-        (SHIFT_PX * normal((len(rgb), 2, 1, 1), rgb, generator)).round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
-    )
+    spread = log_uniform(SHIFT_PX, rows, rgb, generator)
+    shift = spread * normal((len(rgb), 2, 1, 1), rgb, generator)
+    shift = shift.round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
     depth = _shifted(depth, torch.where(chosen(0.6), shift, 0.0))
     return rgb, torch.where(chosen(0.25), _stepped(depth, generator), depth)
 

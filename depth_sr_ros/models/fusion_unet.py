@@ -74,8 +74,7 @@ class FusionUNet(nn.Module):
         # AdaIN takes the scale of these features away, so training does not keep it small: in the weights of
         # `edge` it reaches 1e7, and float16 ends at 65504.
         device = rel.device.type
-        is_half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-        with torch.autocast(device, enabled=False) if is_half else contextlib.nullcontext():
+        with torch.autocast(device, enabled=False) if in_float16(device) else contextlib.nullcontext():
             rel_features = self.rel_encoder(rel, sizes)
         lr_features = self.lr_encoder(lr, sizes)
         x = self._fused(rel_features, lr_features, sizes, 4)
@@ -98,6 +97,11 @@ class FusionUNet(nn.Module):
         x = to_cells(pad_to_multiple(x, self.config.unshuffle), self.config.unshuffle)
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         return pad_to_multiple(x, LEVELS_MULTIPLE)
+
+
+def in_float16(device: str) -> bool:
+    """Whether autocast computes in float16 now on that type of device."""
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -21,6 +21,8 @@ ONEDNN = torch.backends.mkldnn.is_available()
 
 
 def _plain_inference() -> bool:
+    if torch.compiler.is_compiling():
+        return False  # the compiler chooses kernels itself, and cannot look into oneDNN's
     return torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
 
 
