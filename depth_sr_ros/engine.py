@@ -184,7 +184,7 @@ class DepthSuperResolver:
                 "configuration edge_confidence, or take those that ship"
             )
         request = Request(self._way, confidence, **options)
-        check_frame(rgb, depth, request.channel_order)
+        check_frame(rgb, depth, request.channel_order, request.output_size)
         if len(self._under_way) == UNDER_WAY:
             self._under_way[0].result()
         slot = next(i for i in range(UNDER_WAY) if all(i != each.slot for each in self._under_way))

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.image_codec import check_rgb
+from depth_sr_ros.image_size import MIN_DEPTH_SIDE, MIN_RGB_SIDE
 
 # (1, 1, h, w) metres -> (1, 1, h', w') metres in the RGB's view
 Registration = Callable[[Tensor], Tensor]
-MIN_RGB_SIDE = 32
-MIN_DEPTH_SIDE = 2
 
 
 class FrameOptions(TypedDict, total=False):
@@ -32,8 +31,13 @@ class FrameOptions(TypedDict, total=False):
     """In depth pixels: what is further from every measurement, by rows or by columns, comes back NaN."""
 
 
-def check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: str) -> None:
-    """FrameError on images that DepthSuperResolver cannot take."""
+def check_frame(
+    rgb: npt.NDArray[Any],
+    depth: npt.NDArray[Any],
+    channel_order: str,
+    output_size: tuple[int, int] | None = None,
+) -> None:
+    """FrameError on images that DepthSuperResolver cannot take, or an answer's size that it cannot give."""
     check_rgb(rgb, channel_order)
     if depth.dtype not in (np.float32, np.uint16) or depth.ndim != 2:
         raise FrameError(
@@ -45,4 +49,10 @@ def check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], channel_order: s
             f"the RGB image is {rgb.shape[1]}x{rgb.shape[0]} and the depth "
             f"{depth.shape[1]}x{depth.shape[0]}, "
             f"but sides must be at least {MIN_RGB_SIDE} and {MIN_DEPTH_SIDE} pixels"
+        )
+    if output_size is not None and min(output_size) < MIN_RGB_SIDE:
+        raise FrameError(
+            f"the output of the RGB image of {rgb.shape[1]}x{rgb.shape[0]} would be "
+            f"{output_size[0]}x{output_size[1]}, but sides must be at least {MIN_RGB_SIDE} pixels: raise "
+            "output.max_side (output_size)"
         )

@@ -8,6 +8,8 @@ from depth_sr_ros.errors import ConfigError
 Size = tuple[int, int]
 Sizes = tuple[Size, Size]
 
+# Of 32 pixels the U-Net's fourth level, whose values AdaIN divides by their spread, has a single one.
+MIN_RGB_SIDE, MIN_DEPTH_SIDE = 40, 2
 DEFAULT_SIZES: tuple[Sizes, ...] = (((640, 480), (160, 120)), ((1280, 720), (320, 180)))
 
 
@@ -26,8 +28,10 @@ def size_text(size: Size) -> str:
 
 def check_sides(rgb_size: Size, depth_size: Size) -> None:
     """ConfigError on a side that the network does not take."""
-    if min(rgb_size) < 32 or min(depth_size) < 2:
-        raise ConfigError("sides must be at least 32 pixels for RGB and 2 for depth")
+    if min(rgb_size) < MIN_RGB_SIDE or min(depth_size) < MIN_DEPTH_SIDE:
+        raise ConfigError(
+            f"sides must be at least {MIN_RGB_SIDE} pixels for RGB and {MIN_DEPTH_SIDE} for depth"
+        )
 
 
 def sizes_of(text: str) -> Sizes:

@@ -247,7 +247,7 @@ def test_the_panels_of_the_picture_are_ordered_by_size_and_marked_with_floors() 
         (("--frames", 1), "frames 1 must be at least 2"),
         (("--threads", 0), "at least 1"),
         (("--size", "64x48"), "such as 640x480+160x120"),
-        (("--size", "8x8+2x2"), "at least 32 pixels"),
+        (("--size", "8x8+2x2"), "at least 40 pixels"),
         (("--variant", "egde"), "did you mean 'edge'"),
         (("--device", "cuda:99"), "cuda:99"),
         (("--checkpoint", "absent.safetensors"), "does not exist"),

@@ -242,8 +242,8 @@ def test_frames_are_submitted_ahead_of_their_results() -> None:
             for found, right in zip(pending[i].result(), expected[i], strict=True):
                 np.testing.assert_array_equal(found, right)
     assert engine._under_way == []
-    (depth,) = engine.submit(*frames[0], max_fill_distance=1, output_size=(48, 32)).result()
-    assert depth.shape == (32, 48)
+    (depth,) = engine.submit(*frames[0], max_fill_distance=1, output_size=(60, 40)).result()
+    assert depth.shape == (40, 60)
 
 
 def test_cuda_graphs_need_a_cuda_device() -> None:

@@ -13,8 +13,10 @@ import torch
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.demo_sequence import read_sequence
 from depth_sr_ros.errors import CheckpointError, ConfigError, FrameError
+from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -86,7 +88,7 @@ def test_an_empty_depth_image_is_answered_with_nan(engine: DepthSuperResolver) -
     assert np.isnan(engine(RGB, np.full_like(DEPTH, np.nan))).all()
 
 
-@pytest.mark.parametrize("size", [(33, 47), (97, 131), (240, 64)])
+@pytest.mark.parametrize("size", [(40, 47), (97, 131), (240, 64)])
 @pytest.mark.parametrize("metres", [0.1, 300.0])
 def test_any_size_and_range(engine: DepthSuperResolver, size: tuple[int, int], metres: float) -> None:
     out = engine(np.zeros((*size, 3), np.uint8), np.full((7, 9), metres, np.float32))
@@ -102,8 +104,8 @@ def test_any_size_and_range(engine: DepthSuperResolver, size: tuple[int, int], m
         (RGB[..., 0], DEPTH, "rgb", "must be uint8 of shape"),
         (RGB, DEPTH[None], "rgb", "depth image is float32 of shape"),
         (RGB, DEPTH.astype(np.float64), "rgb", "float64"),
-        (RGB[:0], DEPTH, "rgb", "at least 32"),
-        (RGB, DEPTH[:1], "rgb", "at least 32 and 2"),
+        (RGB[:0], DEPTH, "rgb", "at least 40"),
+        (RGB, DEPTH[:1], "rgb", "at least 40 and 2"),
         (RGB, DEPTH, "yuv", "one of rgb, bgr"),
     ],
 )
@@ -206,6 +208,26 @@ def test_a_smaller_output_has_its_size_and_nearly_the_depth_of_the_large_one() -
     small = resolver(rgb, depth, output_size=(64, 48))
     assert small.shape == (48, 64) and small.dtype == np.float32
     np.testing.assert_allclose(small, resolver(rgb, depth)[::2, ::2], rtol=0.05)
+
+
+def test_an_output_that_is_too_small_is_refused(engine: DepthSuperResolver) -> None:
+    with pytest.raises(
+        FrameError, match="would be 39x64, but sides must be at least 40 pixels: raise output"
+    ):
+        engine(RGB, DEPTH, output_size=(39, 64))
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_the_smallest_frames_are_answered_near_what_was_measured(variant: str) -> None:
+    """On noise, whose features are unlike any that was trained on."""
+    resolver = DepthSuperResolver(device="cpu", variant=variant)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        for height, width in ((MIN_RGB_SIDE, MIN_RGB_SIDE), (MIN_RGB_SIDE, 64), (320, MIN_RGB_SIDE)):
+            rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+            depth = rng.uniform(1, 4, (height // 4, width // 4)).astype(np.float32)
+            out = resolver(rgb, depth)
+            assert out.min() > 0.2 and out.max() < 20, (height, width)
 
 
 def test_a_registration_is_applied_before_the_network() -> None:

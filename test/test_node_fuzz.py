@@ -26,7 +26,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from ros_helpers import Listener, PythonProcess
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.camera import PinholeCamera, output_size
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.frame_input import check_frame
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(300)
 SCRIPT = Path(__file__).with_name("fuzz_process.py")
 CONNECT_TIMEOUT_S = 120.0
 CASE_TIMEOUT_S = 30.0
-MAX_SIDE = 48
+MAX_SIDE = 56
 PARAMETERS: dict[str, object] = {
     "sync.slop": 0.0,
     "sync.max_wait": 60.0,
@@ -136,13 +136,14 @@ def as_received(message: Any) -> Any:
 
 
 def is_rejected(images: tuple[Any, Any], infos: tuple[Any, Any] | None) -> bool:
-    """The oracle. `infos`: of a node that registers."""
+    """The oracle. `infos`: of a node that registers; the other has a largest side."""
     try:
         rgb, order = decode_rgb(as_received(images[0]))
         depth, _ = decode_depth(as_received(images[1]))
         for pixels, info in zip((rgb, depth), infos or (), strict=False):
             PinholeCamera.from_camera_info(as_received(info), (pixels.shape[1], pixels.shape[0]))
-        check_frame(rgb, depth, order)
+        largest = output_size(rgb.shape[1], rgb.shape[0], MAX_SIDE) if infos is None else None
+        check_frame(rgb, depth, order, largest)
     except FrameError:
         return True
     return False

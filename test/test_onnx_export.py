@@ -176,7 +176,7 @@ def test_a_network_that_differs_is_refused_and_leaves_no_file(
         (("--precision", "int8"), "float32, float16"),
         (("--size", "640", "--depth-size", "160x120"), "such as 640x480"),
         (("--size", "640x480"), "--depth-size"),
-        (("--size", "8x8", "--depth-size", "2x2"), "at least 32 pixels"),
+        (("--size", "8x8", "--depth-size", "2x2"), "at least 40 pixels"),
         (("--size", "640x480", "--depth-size", "9000x2"), "at most 4096"),
         (("--out", "net.pt"), "must end in .onnx"),
         (("--out", "nowhere/net.onnx"), "does not exist"),

@@ -274,24 +274,22 @@ def test_the_exported_weights_load_and_say_how_they_were_made(run_folder: Path) 
 
 def test_a_run_can_start_from_exported_weights(run_folder: Path, tmp_path: Path, repo_root: Path) -> None:
     source = run_folder / "model.safetensors"
-    done = _train(
-        repo_root,
-        "--config",
-        str(run_folder.parent / "tiny.yaml"),
-        "--run-dir",
-        str(tmp_path / "second"),
-        "--steps",
-        "4",
-        "--init-from",
-        str(source),
-    )
+    command = ("--config", str(run_folder.parent / "tiny.yaml"), "--run-dir", str(tmp_path / "second"))
+    done = _train(repo_root, *command, "--steps", "4", "--init-from", str(source))
     assert done.returncode == 0, done.stderr
     before, after = (
         load_checkpoint(p)[0].state_dict() for p in (source, tmp_path / "second/model.safetensors")
     )
     change = max(float((after[k] - before[k]).abs().max()) for k in before)
     assert 0 < change < 0.05
-    assert read_header(tmp_path / "second/model.safetensors").training["steps"] == 4
+    header = read_header(tmp_path / "second/model.safetensors").training
+    assert header["steps"] == 4
+    resumed = _train(repo_root, *command, "--steps", "8", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    later = read_header(tmp_path / "second/model.safetensors").training
+    assert later["steps"] == 8 and later["init_from"] == header["init_from"]
+    assert later["init_from"].startswith("model.safetensors (")
+    assert len((tmp_path / "second/git.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_paths_go_to_the_sources_that_name_none() -> None:
 
 
 SMALL = ("optim.steps=2", "run.epoch_steps=2", "run.validation_frames=1", "data.crop=[64, 64]",
-         "data.batch_size=1", "data.workers=0", "run.precision=32-true", "run.accelerator=cpu")  # fmt: skip
+         "data.batch_size=1", "data.workers=0", "run.accelerator=cpu")  # fmt: skip
 
 
 @pytest.fixture

@@ -133,7 +133,9 @@ class DepthSRModule(pl.LightningModule):
             lr=optim.lr,
             betas=(0.9, 0.95),
             weight_decay=optim.weight_decay,
-            fused=True,  # one tensor at a time it takes a sixth of a step on a CPU
+            # One tensor at a time it takes a sixth of a step on a CPU. In mixed precision Lightning clips no
+            # gradients of a fused optimiser, which may scale them back by itself.
+            fused=self.config.run.precision == "32-true",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

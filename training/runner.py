@@ -71,7 +71,10 @@ def run_training(
     if last.is_file() and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
     if resume:
-        _check_same_batches(config, folder)
+        begun = load_config(folder / "config.yaml")
+        _check_same_batches(config, begun, folder)
+        if config.init_from is None:  # it stays a part of how the weights came to be
+            config = dataclasses.replace(config, init_from=begun.init_from)
     if config.run.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     if init_from is not None:
@@ -84,7 +87,7 @@ def run_training(
         module = DepthSRModule(config, net)
         git = _git_state()  # of the code that trains: the checkout may have moved on when the run ends
         trainer = _trainer(config, folder, stop_after)
-        _write_config(_on_device(config, trainer.strategy.root_device.type), folder, git)
+        _write_config(_on_device(config, trainer.strategy.root_device.type), folder, git, resume)
         trainer.fit(module, ckpt_path=last if resume else None, weights_only=False if resume else None)
         return _export(config, folder, module, trainer, git)
 
@@ -146,11 +149,11 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
     )
 
 
-def _check_same_batches(config: TrainConfig, folder: Path) -> None:
+def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
     """Any batch of a run can be made again from its config.yaml: what they follow from has to stay."""
-    begun = _what_batches_follow_from(load_config(folder / "config.yaml"))
+    before = _what_batches_follow_from(begun)
     for name, value in _what_batches_follow_from(config).items():
-        if begun[name] != value:
+        if before[name] != value:
             raise ConfigError(
                 f"the run in {folder} was begun with another {name}, and its batches could no longer be made "
                 "again; resume it with the same, or start another run with --init-from"
@@ -173,10 +176,11 @@ def _on_device(config: TrainConfig, device: str) -> TrainConfig:
 
 
 @rank_zero_only
-def _write_config(config: TrainConfig, folder: Path, git: str) -> None:
+def _write_config(config: TrainConfig, folder: Path, git: str, resumed: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    (folder / "git.txt").write_text(git + "\n")
+    with (folder / "git.txt").open("a" if resumed else "w") as file:  # a line a stretch
+        file.write(git + "\n")
 
 
 def _git_state() -> str:

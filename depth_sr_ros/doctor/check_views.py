@@ -11,9 +11,8 @@ from depth_sr_ros.camera import FIELD_OF_VIEW_TOLERANCE
 from depth_sr_ros.doctor.check_camera_info import fits_images
 from depth_sr_ros.doctor.findings import Finding, Severity, Values
 from depth_sr_ros.doctor.samples import Samples
+from depth_sr_ros.image_size import MIN_DEPTH_SIDE, MIN_RGB_SIDE
 
-# What the network refuses (engine.py).
-MIN_RGB_SIDE, MIN_DEPTH_SIDE = 32, 2
 # RGB pixels per depth pixel that the network is made for, as `depth-sr evaluate --scale` has them.
 SMALLEST_RATIO, LARGEST_RATIO = 2.0, 16.0
 # Of the ratios along x and y: rounding and cropping to a multiple of 16 stay below.
