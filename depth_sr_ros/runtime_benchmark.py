@@ -82,7 +82,7 @@ def run_runtime_benchmark(
                 export_onnx(file, path, variant=variant, sizes=pair)
             for count in threads:
                 torch.set_num_threads(count)
-                timings += _compare(_runs(net, file, runtimes, count), net, pair, count, frames)
+                timings += _compare(runs_of(net, file, runtimes, count), net, pair, count, frames)
     console.print(_table(timings))
     print_load(console)
     if json_file is not None:
@@ -116,8 +116,8 @@ def _compare(
     ]
 
 
-def _runs(net: DepthSRNet, file: Path, runtimes: Sequence[str], threads: int) -> dict[str, Run]:
-    """What to call for each runtime and precision."""
+def runs_of(net: DepthSRNet, file: Path, runtimes: Sequence[str], threads: int) -> dict[str, Run]:
+    """What to call for each runtime and precision; `file`: the network as ONNX, for those that read it."""
     runs: dict[str, Run] = {}
     if "torch" in runtimes:
         runs |= {f"torch {name}": _torch(net, name) for name in ("float32", "bfloat16")}

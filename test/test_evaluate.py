@@ -104,23 +104,23 @@ def test_ours_is_held_against_the_best_baseline_when_noisy_and_against_bicubic_w
     rmse = {name: row["rmse"]["mean"] for name, row in noisy["methods"].items() if name in METHODS}
     assert noisy["rival"] == noisy["best_baseline"] == min(rmse, key=lambda name: rmse[name]) != "bicubic"
     assert noisy["ratio"] == pytest.approx(noisy["methods"][OURS]["rmse"]["mean"] / min(rmse.values()))
-    assert (noisy["target"], clean["target"]) == (0.8, 1.0)
+    edge = noisy["methods"][noisy["rival"]]["edge_rmse"]["mean"]
+    assert noisy["edge_ratio"] == pytest.approx(noisy["methods"][OURS]["edge_rmse"]["mean"] / edge)
+    assert noisy["target"] == clean["target"] == 0.6
     assert clean["rival"] == bicubic["rival"] == "bicubic" and "target" not in bicubic
-    assert noisy["met"] == (noisy["ratio"] <= 0.8)
+    assert noisy["met"] == (noisy["ratio"] <= 0.6)
+    assert noisy["edge_met"] == (noisy["edge_ratio"] <= 0.6)
 
 
 @pytest.mark.parametrize(("error", "met"), [(0.001, True), (0.9, False)])
 def test_the_target_is_met_or_missed(error: float, met: bool) -> None:
     cases = run(["noisy", "clean"], error=error)
-    assert [case["met"] for case in cases] == [met, met]
+    assert [case["met"] for case in cases] == [case["edge_met"] for case in cases] == [met, met]
     text = verdict_table(cases).to_markdown()
-    assert text.count("<= 0.8 met" if met else "<= 0.8 MISSED") == 1
-    assert text.count("<= 1.0 met" if met else "<= 1.0 MISSED") == 1
-
-
-def test_scale_16_has_a_ratio_but_no_target() -> None:
-    (case,) = run(["noisy"], error=0.1, scale=16)
-    assert "ratio" in case and "target" not in case
+    assert text.count("<= 0.6 met |" if met else "<= 0.6 MISSED |") == 2
+    cases[0]["met"], cases[1]["edge_met"] = not met, not met
+    text = verdict_table(cases).to_markdown()
+    assert "<= 0.6 MISSED (edges) |" in text and "<= 0.6 MISSED (all) |" in text
 
 
 def test_the_relative_column_is_a_geometric_mean_over_frames() -> None:

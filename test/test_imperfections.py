@@ -45,7 +45,7 @@ def test_a_share_of_the_samples_changes_and_each_in_its_range() -> None:
     assert torch.equal(again_rgb, new_rgb) and torch.equal(again_depth.nan_to_num(), new_depth.nan_to_num())
 
 
-def test_some_edges_of_depth_leave_those_of_the_picture_by_up_to_two_pixels() -> None:
+def test_some_edges_of_depth_leave_those_of_the_picture_by_a_few_pixels() -> None:
     _, depth = pairs(200)
     _, moved = imperfect(*pairs(200), 1.0, generator())
     left = (moved[:, 0, 32].nan_to_num(9) < 1.5).float().argmax(1)
