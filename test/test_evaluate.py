@@ -19,7 +19,7 @@ from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.metrics import depth_metrics
 from depth_sr_ros.models import native
 from training.data.rendered import decode_depth, list_frames, read_frame
-from training.eval_frames import EvalFrame
+from training.eval_frames import EvalFrame, misregistered
 from training.eval_report import (
     LR_ERROR,
     OURS,
@@ -173,6 +173,15 @@ def test_rendered_frames_are_read_by_their_code_formula(rendered: Path) -> None:
     np.testing.assert_allclose(
         decode_depth(np.array([1, 13108, 65535], np.uint16)), [0.1, 1.0, 1e4], rtol=2e-4
     )
+
+
+def test_depth_is_moved_beside_its_picture_and_the_border_repeats() -> None:
+    frame = frames(1)[0]
+    moved = misregistered(frame, 3)
+    np.testing.assert_array_equal(moved.depth[3:, 3:], frame.depth[:-3, :-3])
+    np.testing.assert_array_equal(moved.depth[0, 3:], frame.depth[0, :-3])
+    assert moved.depth.shape == frame.depth.shape and moved.rgb is frame.rgb
+    np.testing.assert_array_equal(misregistered(frame, 0).depth, frame.depth)
 
 
 def test_a_missing_rendered_set_or_file_is_named(rendered: Path, tmp_path: Path) -> None:

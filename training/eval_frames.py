@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,13 @@ class EvalFrame:
     group: str
     rgb: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.float32]
+
+
+def misregistered(frame: EvalFrame, pixels: int) -> EvalFrame:
+    """The frame with its depth moved `pixels` right and down beside its picture; the border repeats."""
+    height, width = frame.depth.shape
+    moved = np.pad(frame.depth, ((pixels, 0), (pixels, 0)), mode="edge")[:height, :width]
+    return dataclasses.replace(frame, depth=moved)
 
 
 def load_frames(source: str, root: Path, limit: int, seed: int) -> list[EvalFrame]:

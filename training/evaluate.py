@@ -24,7 +24,7 @@ from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
-from training.eval_frames import REAL_GROUPS, SOURCES, EvalFrame, load_frames
+from training.eval_frames import REAL_GROUPS, SOURCES, EvalFrame, load_frames, misregistered
 from training.eval_report import (
     GUIDES,
     LR_ERROR,
@@ -222,11 +222,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="of the networks (default: %(default)s)",
     )
     parser.add_argument(
+        "--misregistration", type=int, default=0, metavar="PX",
+        help="move the true depth so many pixels right and down beside its picture (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, help="stem of the .md and .json files (default: runs/evaluation-DATA)"
     )
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds is {options.seeds}, but at least 1 is needed")
+    if not 0 <= options.misregistration <= 16:
+        parser.error(f"--misregistration is {options.misregistration}, but must be from 0 to 16")
     return options
 
 
@@ -282,6 +288,7 @@ def main(arguments: list[str]) -> int:
     try:
         networks, weights = _load_networks(options)
         frames = [f for data in options.data for f in load_frames(data, data_root(), options.limit, seed=0)]
+        frames = [misregistered(frame, options.misregistration) for frame in frames]
         with Progress(
             *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         ) as bar:
