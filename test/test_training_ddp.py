@@ -13,14 +13,17 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from test_training import TINY
+from tiny_guide import save_tiny_guide
 
 from depth_sr_ros.models.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.data.batches import BatchMaker
+from training.data.batches import BatchMaker, sees_no_guide
 from training.module import DepthSRModule
 from training.runner import _initial_network
 
+REPO_ROOT = Path(__file__).resolve().parents[1]
 CONFIG: dict[str, Any] = {
     **TINY,
     "optim": {"steps": 2, "warmup_steps": 0, "ema_decay": 0.9},
@@ -54,3 +57,30 @@ def test_the_gradients_are_the_mean_of_those_of_two_processes(tmp_path: Path) ->
     # One checkpoint, of the first process; the second wrote nothing over it.
     _, header = load_checkpoint(tmp_path / "run" / "model.safetensors")
     assert header.training["steps"] == 2
+
+
+@pytest.mark.timeout(300)
+def test_parts_that_a_batch_does_not_use_may_differ_between_processes(tmp_path: Path) -> None:
+    """Depth Anything, which some batches do not see, and a confidence that nothing trains."""
+    guide = save_tiny_guide(tmp_path / "guide")
+    config = {
+        **CONFIG,
+        "model": {"variant": "fast", "channels": [8, 8, 12, 12, 16], "confidence": True},
+        "optim": {"steps": 6, "warmup_steps": 0, "ema_decay": 0.0},
+        "run": {**CONFIG["run"], "epoch_steps": 6},
+        "guide": {"path": str(guide), "lr": 1e-3, "dropout": 0.5, "short_side": 56},
+    }
+    parsed = TrainConfig.from_dict(config)
+    seen = [tuple(sees_no_guide(parsed, step, rank) for rank in (0, 1)) for step in range(6)]
+    assert {(False, True), (False, False)} <= {tuple(sorted(each)) for each in seen}, "the seed shows it"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, str(REPO_ROOT / "training" / "train.py"), "--config", "config.yaml"]
+    environment = {**os.environ, "DEPTH_SR_DATA": str(tmp_path / "absent")}
+    ended = subprocess.run(
+        [*command, "--run-dir", "run"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (guide, tmp_path / "run" / "guide")
+    )
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())

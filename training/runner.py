@@ -133,7 +133,9 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         accelerator=config.run.accelerator,
         devices=config.run.devices,
         num_nodes=config.run.nodes,
-        strategy="ddp" if config.run.devices * config.run.nodes > 1 else "auto",
+        # Depth Anything gets no gradient in batches without it, which differ between processes,
+        # and the confidence none without its loss: plain DDP would wait for them.
+        strategy="ddp_find_unused_parameters_true" if config.run.devices * config.run.nodes > 1 else "auto",
         precision=config.run.precision,  # type: ignore[arg-type]
         # Counted in epochs, not steps: with max_steps Lightning takes a resumed run for an unfinished epoch.
         max_epochs=epochs,
