@@ -141,7 +141,7 @@ def _reduction(args: Sequence[Any], out: Tensor | tuple[Tensor, ...]) -> Operati
 _KINDS: dict[Callable[[Sequence[Any], Any], Operation | None], tuple[str, ...]] = {
     _convolution: ("convolution", "mkldnn_convolution"),
     _product: ("mm", "addmm", "bmm", "baddbmm"),
-    _reduction: ("mean", "sum", "var", "std", "var_mean", "amax", "amin", "max", "min", "median"),
+    _reduction: ("mean", "sum", "var", "std", "var_mean", "amax", "amin", "max", "min", "median", "sort"),
     # Outside of inference mode torch has chosen a kernel before the call arrives here.
     _attention: (
         "scaled_dot_product_attention",

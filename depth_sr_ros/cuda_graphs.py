@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -83,7 +85,7 @@ class GraphCache:
         try:
             graph = self._capture(function, tuple(each.clone() for each in inputs))
         except RuntimeError as error:  # torch's and CUDA's, out of memory among them
-            reason = str(error).strip().partition("\n")[0]
+            reason = _first_cause(error)
         else:
             self._graphs.put(key, graph)
             return graph
@@ -99,6 +101,15 @@ class GraphCache:
         return None
 
 
+def _first_cause(error: BaseException) -> str:
+    """What broke a capture, and where; the error that arrives says only that it was broken."""
+    while error.__context__ is not None:
+        error = error.__context__
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return str(error).strip().partition("\n")[0] + where
+
+
 def capture_cuda_graph(function: Function, inputs: tuple[Tensor, ...]) -> Captured:
     """Capture `function(*inputs)` on the current device; RuntimeError where it synchronizes or allocates."""
     before = torch.cuda.current_stream()
@@ -109,11 +120,15 @@ def capture_cuda_graph(function: Function, inputs: tuple[Tensor, ...]) -> Captur
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_RUNS):
                 function(*inputs)
+        # So that the workspace of cuBLAS lies in the graph's own memory, as in torch's own cudagraph_trees:
+        # that of a stream is freed with any graph captured there, and torch gives out 32 streams in turn.
+        torch._C._cuda_clearCublasWorkspaces()
         # Other threads of the process may use the device meanwhile. A pool of memory of its own, torch's
         # default: with a shared one a replay could overwrite what another graph gave.
         with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             outputs = function(*inputs)
     finally:
+        torch._C._cuda_clearCublasWorkspaces()
         # Where a capture fails torch leaves the side stream the current one.
         torch.cuda.set_stream(before)
     before.wait_stream(side)

@@ -191,8 +191,10 @@ class DepthSuperResolver:
         try:
             wait = self._begin(rgb, depth, registration, request, slot)
             return PendingAnswer(slot, wait, self._under_way)
-        except torch.cuda.OutOfMemoryError:
-            pass  # its traceback holds the frame's tensors: it goes before their memory is given back
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            # The traceback holds the frame's tensors: it goes before their memory is given back.
         self._free_memory()
         raise FrameError(
             f"out of memory on {self.device} with an RGB image of {rgb.shape[1]}x{rgb.shape[0]} and a depth "
@@ -265,6 +267,8 @@ class DepthSuperResolver:
         self._ways = (self._way,)
         if self._way.runtime != "native":
             self._runner.native = None
+        if self._way.runtime != "cuda_graph":
+            self._runner.graphs.clear()
         self.forget()  # the relative depth of noise
 
     def _refuse_what_differs(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> None:
@@ -319,6 +323,11 @@ class DepthSuperResolver:
         start = time.perf_counter()
         self(rgb, depth)  # its result is on the host: nothing is still under way
         return time.perf_counter() - start
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
 
 
 def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:

@@ -123,6 +123,14 @@ def test_a_stale_guide_survives_the_network_s_replays(files: tuple[Path, Path]) 
     assert captured(graph) == 2
 
 
+def pad_profile() -> None:
+    """Some CUPTI versions lose the first records of a session: these are kernels that nobody counts."""
+    pad = torch.zeros(1 << 20, device="cuda")
+    for _ in range(64):
+        pad.add_(1)
+    torch.cuda.synchronize()
+
+
 @pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
 @pytest.mark.parametrize("kind", ["float", "uint16", "registered", "confidence"])
 def test_a_frame_is_uploaded_once_and_each_map_downloaded_once(runtime: str, kind: str) -> None:
@@ -139,6 +147,7 @@ def test_a_frame_is_uploaded_once_and_each_map_downloaded_once(runtime: str, kin
         run(RGB, depth, **more)
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
+        pad_profile()
         run(RGB, depth, **more)
     names = [event.name for event in profile.events() if event.name.startswith("Memcpy")]
     assert sum("HtoD" in name for name in names) == 2, names
@@ -176,10 +185,14 @@ def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: 
     frames = [(np.roll(RGB, 30 * i, 1), np.roll(DEPTH, 7 * i, 1)) for i in range(6)]
     expected = [engine(*frame) for frame in frames]
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    engine.submit(*frames[0]), engine.submit(*frames[1])  # their memory is made
-    with torch.profiler.profile(activities=activities) as profile, sync_is_an_error():
-        pending = [engine.submit(*frame) for frame in frames]
-        found = [each.result()[0] for each in pending]
+    for pending in [engine.submit(*frame) for frame in frames[:2]]:  # their memory is made
+        pending.result()
+    with torch.profiler.profile(activities=activities) as profile:
+        pad_profile()
+        torch.cuda._sleep(100_000_000)  # some 50 ms: the first frame is not done before the second is here
+        with sync_is_an_error():
+            begun = [engine.submit(*frame) for frame in frames]
+            found = [each.result()[0] for each in begun]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3)
     copies = sorted(
@@ -187,10 +200,7 @@ def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: 
     )
     ways = ["H" if "HtoD" in name else "D" for _, name in copies if "DtoD" not in name]
     assert ways.count("H") == 2 * len(frames) and ways.count("D") == len(frames)
-    # torch alone launches so slowly that the device waits for the host.
-    assert runtime == "torch" or ways[:5] == list("HHHHD"), (
-        "the second frame is there before the first is done"
-    )
+    assert ways[:5] == list("HHHHD"), "the second frame is there before the first is done"
 
 
 def test_nothing_is_allocated_on_the_device_for_a_frame() -> None:

@@ -119,7 +119,9 @@ class DepthSRNet(nn.Module):
             depth = F.pixel_shuffle(depth, self.config.unshuffle)
             metres = normalizer.denormalize(depth[..., : size[0], : size[1]])
             if self.propagation is not None:
-                image = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb.float()
+                # In planes, as propagation reads it: the upload has its colours pixel by pixel.
+                planes = rgb.contiguous() if rgb.is_cuda else rgb
+                image = planes.float() / 255 if rgb.dtype == torch.uint8 else planes.float()
                 metres = self.propagation(features.float(), image, metres)
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)

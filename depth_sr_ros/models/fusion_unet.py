@@ -80,7 +80,8 @@ class FusionUNet(nn.Module):
         x = self._fused(rel_features, lr_features, sizes, 4)
         x = self.middle(x, sizes[4])
         for level in reversed(range(4)):
-            x = self.ups[level](x) + self._fused(rel_features, lr_features, sizes, level)
+            # The first of a sum sets the layout, and pixel_shuffle leaves channels_last on CUDA.
+            x = self._fused(rel_features, lr_features, sizes, level) + self.ups[level](x)
             x = self.decoder[level](x, sizes[level])
         # The head and what follows it run in float32: bf16 costs 7e-3 on a unit range there.
         with torch.autocast(x.device.type, enabled=False):

@@ -35,7 +35,8 @@ def halved(x: Tensor) -> Tensor:
 def median(x: Tensor) -> Tensor:
     """The lower median of each row of x (B, N), all positive: (B,)."""
     if not torch.onnx.is_in_onnx_export():
-        return x.median(dim=1).values
+        # On CUDA a row's median is the work of one block.
+        return x.sort(dim=1).values[:, (x.shape[1] - 1) // 2] if x.is_cuda else x.median(dim=1).values
     # Not by sorting, which TensorRT does for 3840 values at most. The median lies above `low`, up to `high`.
     low, high = x.amin(1, keepdim=True) / 2, x.amax(1, keepdim=True)
     half = (x.shape[1] + 1) // 2
@@ -105,4 +106,8 @@ def extended(x: Tensor, axis: int, multiple: int) -> Tensor:
     if not missing:
         return x
     last = x.narrow(axis, side - 1, 1)
-    return torch.cat([x, last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))], axis)
+    last = last.expand(*(missing if i == x.ndim + axis else -1 for i in range(x.ndim)))
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # Of an expanded view torch.cat would not know that, and give another layout.
+        last = last.contiguous(memory_format=torch.channels_last)
+    return torch.cat([x, last], axis)
