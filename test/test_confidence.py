@@ -19,9 +19,11 @@ from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from depth_sr_ros.models.confidence import TOLERANCE, confidence_of
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import load_config
+from training.data.batches import BatchMaker
 from training.evaluate_confidence import TOLERANCE as JUDGED_TOLERANCE
 from training.evaluate_confidence import calibration, spearman
 from training.losses import laplace_loss
+from training.module import DepthSRModule
 from training.runner import run_training
 
 SMALL = dataclasses.replace(VARIANTS["edge"], channels=(16, 32, 48, 64, 80), confidence=True)
@@ -105,6 +107,25 @@ def test_the_loss_is_least_at_the_mean_error_and_leaves_the_answer_alone() -> No
     assert losses[best] < min(losses[0.5 * best], losses[2 * best])
     losses[best].backward()
     assert depth.grad is None
+
+
+def test_fine_tuning_trains_it_along_and_the_answer_does_not_notice() -> None:
+    """A confidence that stayed as it was would speak of features that are no longer there."""
+    sources = ["data.sources=[{kind: procedural}]", "data.crop=[64, 64]", "data.workers=0"]
+    gradients = {}
+    for laplace in (0.0, load_config("finetune", sources).loss.laplace):
+        config = load_config("finetune", [*sources, f"loss.laplace={laplace}"])
+        module = DepthSRModule(config, random_net(config.model))
+        batch = BatchMaker(config)(0)
+        answer = module.net(batch["rgb"], batch["depth_lr"], confidence=laplace > 0)
+        module._loss(answer, batch["depth"])["loss"].backward()
+        gradients[laplace] = {name: p.grad for name, p in module.named_parameters()}
+    without, trained = gradients.values()
+    for name, gradient in trained.items():
+        if "confidence_head" in name:
+            assert without[name] is None and gradient is not None and gradient.abs().max() > 0
+        elif gradient is not None:
+            torch.testing.assert_close(gradient, without[name], msg=name)
 
 
 def test_training_the_head_alone_leaves_all_else_as_it_is(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -14,6 +15,8 @@ from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.ros.dds import (
     FAST_DDS_2_VARIABLE,
     FAST_DDS_VARIABLE,
+    LOCALHOST_PROFILE_FILE,
+    PROFILE_FILE,
     PROFILE_VARIABLE,
     shipped_profile,
     use_profile,
@@ -82,6 +85,38 @@ def test_the_profile_is_named_in_the_variable_that_this_fast_dds_reads(
     before = dict(environment)
     path = use_profile(environment)
     assert environment == {**before, variable: str(path)}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "only", "name"),
+    [
+        ("humble", "1", LOCALHOST_PROFILE_FILE),
+        ("humble", "0", PROFILE_FILE),
+        ("jazzy", "1", PROFILE_FILE),
+    ],
+)
+def test_on_humble_a_localhost_only_node_opens_no_other_interface(
+    distribution: str, only: str, name: str, repo_root: Path
+) -> None:
+    path = use_profile({"ROS_DISTRO": distribution, "ROS_LOCALHOST_ONLY": only})
+    assert path == repo_root / "config" / name
+
+
+def test_the_profiles_differ_in_the_udp_transport_alone(repo_root: Path) -> None:
+    space = "{http://www.eprosima.com}"
+    kinds, shm = {}, {}
+    for name in (PROFILE_FILE, LOCALHOST_PROFILE_FILE):
+        root = ElementTree.parse(repo_root / "config" / name).getroot()
+        transports = {
+            each.findtext(f"{space}transport_id"): {part.tag: part.text for part in each}
+            for each in root.iter(f"{space}transport_descriptor")
+        }
+        used = [each.text for each in root.find(f".//{space}userTransports")]  # type: ignore[union-attr]
+        assert used == list(transports)
+        kinds[name] = [each[f"{space}type"] for each in transports.values()]
+        shm[name] = transports["depth_sr_shm"]
+    assert kinds == {PROFILE_FILE: ["SHM", "UDPv4"], LOCALHOST_PROFILE_FILE: ["SHM"]}
+    assert shm[PROFILE_FILE] == shm[LOCALHOST_PROFILE_FILE]
 
 
 @pytest.mark.parametrize(

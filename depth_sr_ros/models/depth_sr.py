@@ -126,7 +126,8 @@ class DepthSRNet(nn.Module):
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
             head = self.confidence_head if confidence else None
-            log_scale = None if head is None else head(features.float(), metres)
+            # Detached: how sure an answer is must not make the answer another.
+            log_scale = None if head is None else head(features.detach().float(), metres)
         return DepthPrediction(metres, normalizer, log_scale)
 
     def guide_map(self, relative_depth: Tensor | None, seen: LRInput) -> Tensor | None:

@@ -19,6 +19,7 @@ from depth_sr_ros.errors import ConfigError
 # `off`, or the path of a profile to use in place of the shipped one.
 PROFILE_VARIABLE = "DEPTH_SR_DDS_PROFILE"
 PROFILE_FILE = "fastdds_shm.xml"
+LOCALHOST_PROFILE_FILE = "fastdds_shm_localhost.xml"  # its comment says why Humble needs one
 # What Fast DDS reads. Its version 3 (Kilted and later) warns about the old name, version 2 ignores the new
 # one.
 FAST_DDS_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
@@ -54,7 +55,8 @@ def use_profile(environment: MutableMapping[str, str]) -> Path | None:
     set_by_user = environment.get(FAST_DDS_VARIABLE) or environment.get(FAST_DDS_2_VARIABLE)
     if chosen == "off" or set_by_user or not middleware.startswith("rmw_fastrtps"):
         return None
-    path = Path(chosen) if chosen else shipped_profile()
+    localhost = environment.get("ROS_DISTRO") == "humble" and environment.get("ROS_LOCALHOST_ONLY") == "1"
+    path = Path(chosen) if chosen else shipped_profile(LOCALHOST_PROFILE_FILE if localhost else PROFILE_FILE)
     if path is None:
         return None
     if not path.is_file():
@@ -64,12 +66,12 @@ def use_profile(environment: MutableMapping[str, str]) -> Path | None:
     return path
 
 
-def shipped_profile() -> Path | None:
-    """The profile that comes with the package, in a source tree or installed; None where it is missing."""
+def shipped_profile(name: str = PROFILE_FILE) -> Path | None:
+    """A profile that comes with the package, in a source tree or installed; None where it is missing."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     folders = [Path(__file__).resolve().parents[2] / "config"]
     folders += [Path(prefix) / "share" / "depth_sr_ros" / "config" for prefix in prefixes if prefix]
-    return next((folder / PROFILE_FILE for folder in folders if (folder / PROFILE_FILE).is_file()), None)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def keep_large_blocks() -> bool:
