@@ -22,7 +22,7 @@ from depth_sr_ros.models.checkpoint import load_checkpoint
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.config import SourceConfig, load_config, with_path
 from training.data.batches import BatchMaker
-from training.data.mvs_synth import Sample, list_samples, read_sample
+from training.data.mvs_synth import RESOLUTIONS, Sample, list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.validation import CASES, validation_items
 
@@ -90,6 +90,21 @@ def test_a_half_downloaded_set_names_what_is_missing(mvs_synth: Path, tmp_path: 
     (root / "0001" / "images" / "0009.png").unlink()
     with pytest.raises(DataError, match="0001/depths/0007.exr and 1 other"):
         list_samples(root, "train")
+
+
+@pytest.mark.parametrize("gone", ["0000", "0001/images/0020.png 0001/depths/0020.exr"])
+def test_a_gap_in_the_numbers_is_a_half_downloaded_set(mvs_synth: Path, tmp_path: Path, gone: str) -> None:
+    subprocess.run(["cp", "-r", mvs_synth, tmp_path], check=True)
+    subprocess.run(["rm", "-r", *gone.split()], cwd=tmp_path / "GTAV_540", check=True)
+    first, *others = gone.split()
+    with pytest.raises(DataError, match=f"is incomplete: {first} and {len(others)} others are missing"):
+        list_samples(tmp_path / "GTAV_540", "train")
+
+
+@pytest.mark.parametrize("name", RESOLUTIONS)
+def test_each_resolution_is_read(mvs_synth: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(mvs_synth)
+    assert len(list_samples(tmp_path, "train")) == len(list_samples(tmp_path / name, "train")) == 4
 
 
 def test_a_set_of_no_use_says_why(mvs_synth: Path, tmp_path: Path) -> None:

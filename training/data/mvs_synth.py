@@ -38,23 +38,25 @@ class Sample:
 def list_samples(root: str | Path, split: str) -> list[Sample]:
     """Samples of one split, sorted by sequence and frame; `root` is one resolution's folder, or its parent.
 
-    Raises DataError where there is no such folder, two resolutions to choose from, a file that lacks its
-    partner (a half-downloaded set), or too few samples to split.
+    Raises DataError where there is no such folder, two resolutions to choose from, a sequence or file that is
+    missing before the last one (a half-downloaded set), or too few samples to split.
     """
     check_choice("split", split, SPLITS)
     folder = _resolution_folder(Path(root))
-    sequences = sorted(p for p in folder.iterdir() if p.is_dir() and re.fullmatch(r"\d{4}", p.name))
+    sequences = {p.name for p in folder.iterdir() if p.is_dir() and re.fullmatch(r"\d{4}", p.name)}
     samples, missing = [], []
-    for sequence in sequences:
-        names = sorted({p.stem for kind in ("images", "depths") for p in (sequence / kind).glob("[0-9]*.*")})
-        for name in names:
+    for sequence in (folder / name for name in _counted(sequences)):
+        if not sequence.is_dir():
+            missing.append(sequence)
+        names = {p.stem for kind in ("images", "depths") for p in (sequence / kind).glob("[0-9]*.*")}
+        for name in _counted(names):
             sample = Sample(sequence / "images" / f"{name}.png", sequence / "depths" / f"{name}.exr")
             missing += [path for path in (sample.image, sample.depth) if not path.is_file()]
             samples.append(sample)
     if missing:
         raise DataError(
             f"MVS-Synth at {folder} is incomplete: {missing[0].relative_to(folder)} and {len(missing) - 1} "
-            "other files are missing; download it again"
+            "others are missing; download it again"
         )
     if len(samples) <= VALIDATION_SAMPLES:
         raise DataError(
@@ -77,6 +79,11 @@ def read_sample(sample: Sample, clip: bool) -> tuple[npt.NDArray[np.uint8], npt.
         units = np.minimum(units, CLIP)
     valid = np.isfinite(units) & (units > 0)
     return rgb, np.where(valid, units * UNIT_M, np.nan).astype(np.float32)
+
+
+def _counted(names: set[str]) -> list[str]:
+    """0000, 0001, ... up to the last of `names`: sequences and frames are numbered without gaps."""
+    return [f"{number:04d}" for number in range(1 + max(map(int, names), default=-1))]
 
 
 def _resolution_folder(root: Path) -> Path:
