@@ -4,11 +4,13 @@
 With `key="depth"` each depth frame takes the nearest RGB frame within slop. It leaves as soon as no RGB
 frame still to come can be nearer: one with a later stamp is there, or the nearest so far is closer than
 half the RGB period. One RGB frame serves one depth frame; a further depth frame whose nearest it is counts
-as unpaired. Pairs leave in the order of their RGB stamps: a frame that comes after a later one has left is
-unpaired.
+as unpaired.
 
 With `key="rgb"` each RGB frame takes the latest depth frame, if that is within slop, and the next takes it
 again: a 10 Hz LiDAR beside a 30 Hz camera gives 30 Hz. Older depth frames are not kept.
+
+With both, pairs leave in the order of their RGB stamps: a frame that comes after a later one has left is
+unpaired.
 """
 
 from __future__ import annotations
@@ -159,8 +161,8 @@ class FramePairer:
         self._pairs = self._reused = self._resets = 0
         self._key = key
         self._decide = self._decide_depth if key == "depth" else self._decide_rgb
-        # Key "depth": the largest RGB stamp that is no longer available. Queued RGB stamps are above it, so
-        # that with the queue it suffices to know the nearest of all RGB frames received.
+        # The largest RGB stamp that is no longer available; queued ones are above it. With key "depth" it
+        # suffices, beside the queue, to know the nearest of all RGB frames received.
         self._spent: int | None = None
         # Key "rgb": the latest depth frame, once used; until then it is in the queue.
         self._held: _Waiting | None = None
@@ -305,6 +307,7 @@ class FramePairer:
 
     def _decide_rgb(self, now: float) -> list[Pair]:
         self._keep_latest_depth()
+        self._release_rgb()
         limit = self._limit(self._depth.period, RGB_KEY_PERIODS)
         pairs, waiting = [], []
         for rgb in self._rgb.queue:
@@ -318,6 +321,9 @@ class FramePairer:
             else:
                 waiting.append(rgb)
         self._rgb.queue = waiting
+        if pairs:
+            # Not the stamp itself: a camera that sets none sends 0 each time, and no time goes back.
+            self._spend(pairs[-1].rgb_stamp - 1)
         return pairs
 
     def _keep_latest_depth(self) -> None:

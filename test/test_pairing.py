@@ -257,6 +257,35 @@ def test_an_rgb_without_depth_within_slop_waits_and_is_counted() -> None:
     assert bench.pairer.counts().rgb.unpaired == 1
 
 
+def test_with_the_key_rgb_a_frame_that_comes_after_a_later_one_has_left_is_unpaired() -> None:
+    bench = Bench(key="rgb", slop=0.1)
+    bench.depth(0)
+    assert bench.rgb(33, 0) == [("rgb 33", "depth 0")]  # the second was late
+    counts = bench.pairer.counts().rgb
+    assert (counts.received, counts.paired, counts.unpaired, counts.queued) == (2, 1, 1, 0)
+    assert bench.rgb(66) == [("rgb 66", "depth 0")]
+    assert bench.rgb(66) == [("rgb 66", "depth 0")]  # an equal stamp does not go back
+
+
+def test_with_the_key_rgb_a_frame_that_waits_while_a_later_one_leaves_is_unpaired() -> None:
+    bench = Bench(key="rgb", slop=0.05)
+    assert bench.rgb(0, 100) == []
+    assert bench.depth(120) == [("rgb 100", "depth 120")]
+    assert bench.pairer.counts().rgb.unpaired == 1
+    bench.pairer.set_limits(1.0, 0.2)
+    assert bench.wait(0.1) == []
+
+
+def test_with_the_key_rgb_pairs_begin_anew_after_a_jump_back() -> None:
+    bench = Bench(key="rgb", slop=0.1)
+    bench.depth(5000)
+    assert bench.rgb(5000) == [("rgb 5000", "depth 5000")]
+    assert bench.rgb(10) == []  # a bag starts again
+    assert bench.depth(0) == [("rgb 10", "depth 0")]
+    counts = bench.pairer.counts()
+    assert (counts.resets, counts.rgb.unpaired) == (1, 0)
+
+
 def test_depth_frames_that_no_rgb_took_are_unpaired_when_a_later_one_comes() -> None:
     bench = Bench(key="rgb", slop=0.1)
     bench.depth(0, 100, 200)
@@ -400,6 +429,7 @@ def test_with_the_key_rgb_each_rgb_leaves_once_within_slop_and_all_is_accounted_
     stamps = {"rgb": 10_000 * MS, "depth": 10_000 * MS}
     used: list[int] = []
     latest: int | None = None
+    last_rgb = -(10**15)
     for index, (stream, step, wait) in enumerate(events):
         clock.now += wait
         resets = pairer.counts().resets
@@ -411,11 +441,13 @@ def test_with_the_key_rgb_each_rgb_leaves_once_within_slop_and_all_is_accounted_
         counts = pairer.counts()
         check_accounts(counts, queue_size)
         if counts.resets > resets:
-            latest = None
+            latest, last_rgb = None, -(10**15)
         if stream == "depth":
             latest = stamps["depth"] if latest is None else max(latest, stamps["depth"])
         for pair in pairs:
             assert pair.depth_stamp == latest
+            assert pair.rgb_stamp >= last_rgb  # the output never goes back in time
+            last_rgb = pair.rgb_stamp
             if slop_ms is not None:
                 assert abs(pair.rgb_stamp - pair.depth_stamp) <= slop_ms * MS
         used += [pair.rgb for pair in pairs]

@@ -104,7 +104,8 @@ class Witness:
         self.expect = self.expect_depth if key == "depth" else self.expect_rgb
         self.rgb, self.depth = Side(), Side()
         self.everything: list[Seen] = []
-        self.spent: int | None = None  # the largest RGB stamp, in ms, that left or was evicted
+        # The largest RGB stamp, in ms, that left, and with the key depth also of those evicted.
+        self.spent: int | None = None
         self.pairs = self.reused = self.resets = 0
 
     def push(self, name: str, stamp: int) -> None:
@@ -219,6 +220,7 @@ class Witness:
         self.depth.unpaired += len(superseded)
         self.depth.queue = [depth for depth in self.depth.queue if depth is latest]
         limit = self.depth.limit(self.slop, 1.5)
+        self.release_behind()
         for rgb in sorted(self.rgb.queue, key=lambda seen: seen.order):
             if latest is not None and abs(rgb.stamp - latest.stamp) <= limit:
                 self.rgb.queue.remove(rgb)
@@ -226,12 +228,20 @@ class Witness:
                 self.reused += latest.used
                 self.depth.paired += not latest.used
                 latest.used, self.depth.queue = True, []
+                self.spend(rgb)
                 left.append((rgb.serial, latest.serial))
             elif self.now - rgb.arrival >= self.max_wait:
                 self.rgb.queue.remove(rgb)
                 self.rgb.unpaired += 1
+        self.release_behind()
         self.rgb.evict(self.queue_size)
         return left
+
+    def release_behind(self) -> None:
+        """An RGB frame whose pair would go back in time finds no partner; one of an equal stamp may."""
+        behind = [rgb for rgb in self.rgb.queue if self.spent is not None and rgb.stamp < self.spent]
+        self.rgb.unpaired += len(behind)
+        self.rgb.queue = [rgb for rgb in self.rgb.queue if rgb not in behind]
 
 
 def serials(pairs: list[Pair]) -> list[tuple[int, int]]:
