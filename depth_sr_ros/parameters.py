@@ -23,6 +23,7 @@ from depth_sr_ros.config import (
 )
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_codec import OUTPUT_ENCODINGS
+from depth_sr_ros.image_size import MIN_DEPTH_SIDE, MIN_RGB_SIDE
 from depth_sr_ros.pairing import KEYS
 
 Value = bool | str | int | float | list[int] | list[float]
@@ -32,6 +33,7 @@ RGB_TRANSPORTS = ("raw", "compressed")
 DEPTH_TRANSPORTS = ("raw", "compressedDepth", "compressed")
 UNKNOWN = ("nan", "fill")
 EXTRINSICS = ("tf", "parameter")
+MAX_SIDE = 16384  # pixels
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,15 @@ TABLE: tuple[Spec, ...] = (
         "warmup.rgb_size",
         [640, 480],
         "Width and height of the RGB image that the start prepares for",
-        32,
-        16384,
+        MIN_RGB_SIDE,
+        MAX_SIDE,
     ),
     Spec(
-        "warmup.depth_size", [160, 120], "Width and height of the depth image that it prepares for", 2, 16384
+        "warmup.depth_size",
+        [160, 120],
+        "Width and height of the depth image that it prepares for",
+        MIN_DEPTH_SIDE,
+        MAX_SIDE,
     ),
     Spec(
         "input.rgb_transport",
@@ -242,9 +248,10 @@ TABLE: tuple[Spec, ...] = (
         "output.max_side",
         0,
         "Longest side of the output, pixels, for cameras of many; 0: the RGB's size",
-        0,
-        16384,
+        MIN_RGB_SIDE,  # the network runs at this size
+        MAX_SIDE,
         dynamic=True,
+        automatic=0,
     ),
     Spec(
         "output.unknown",

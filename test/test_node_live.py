@@ -289,7 +289,7 @@ def garbage(folder: Path) -> dict[str, object]:
         ),
         (
             lambda folder: {"warmup.rgb_size": "[-640,480]"},
-            "warmup.rgb_size is -640, but must be from 32 to 16384",
+            "warmup.rgb_size is -640, but must be from 40 to 16384",
         ),
         (lambda folder: {"device": "tpu"}, "device is 'tpu', but must be auto, cpu, cuda or cuda:N"),
     ],

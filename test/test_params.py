@@ -20,6 +20,7 @@ from ros_helpers import start_ros
 from std_msgs.msg import Header
 
 from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.parameters import BY_NAME, TABLE
 from depth_sr_ros.ros.params import ParameterGate, check_qos_overrides, declare
 
@@ -156,6 +157,16 @@ def test_a_value_that_cannot_be_is_rejected_with_what_it_may_be(make_node: Any) 
     assert "from -1 to 1" in gated.set(**{"extrinsics.rotation": [0.0, 0.0, 0.0, 2.0]}).reason
 
 
+def test_the_longest_side_is_none_or_one_that_the_network_takes(make_node: Any) -> None:
+    gated = Gated(make_node())
+    for side in (1, MIN_RGB_SIDE - 1):
+        reason = gated.set(**{"output.max_side": side}).reason
+        assert reason.endswith(f"is {side}, but must be from {MIN_RGB_SIDE} to 16384, or 0")
+    for side in (MIN_RGB_SIDE, 0):
+        assert gated.set(**{"output.max_side": side}).successful
+        assert gated.gate.values["output.max_side"] == side
+
+
 def test_what_rclpy_declares_itself_passes_the_gate(make_node: Any) -> None:
     gated = Gated(make_node())
     assert gated.set(use_sim_time=True).successful
@@ -174,7 +185,10 @@ def test_what_rclpy_declares_itself_passes_the_gate(make_node: Any) -> None:
             "mono16",
             "parameter output.encoding is 'mono16', but must be one of 32FC1, 16UC1",
         ),
-        ("warmup.rgb_size", [-640, 480], "parameter warmup.rgb_size is -640, but must be from 32 to 16384"),
+        ("warmup.rgb_size", [-640, 480], "parameter warmup.rgb_size is -640, but must be from 40 to 16384"),
+        ("warmup.rgb_size", [640, 39], "parameter warmup.rgb_size is 39, but must be from 40 to 16384"),
+        ("output.max_side", 39, "parameter output.max_side is 39, but must be from 40 to 16384, or 0"),
+        ("output.max_side", -1, "parameter output.max_side is -1, but must be from 40 to 16384, or 0"),
         ("warmup.rgb_size", [640], "parameter warmup.rgb_size is .*, but must hold 2 whole numbers"),
         (
             "warmup.rgb_size",
