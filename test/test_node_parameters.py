@@ -245,6 +245,25 @@ def test_qos_overrides_act_and_partners_that_do_not_fit_are_told_with_the_fix(tm
         send_until(rig, lambda: images.messages, send)
 
 
+def test_a_subscription_that_fails_is_an_error_until_a_later_one_succeeds() -> None:
+    override = "qos_overrides./deaf/rgb/image.subscription.reliability"
+    parameters = {override: "best_effort"}
+    with running(
+        lambda arguments: EngineProcess("slow", 0.0, parameters, arguments), "/deaf", outputs=False
+    ) as rig:
+        listener = rig.listener
+        listener.spin_until(lambda: listener.message == "no subscribers", process=rig.node)
+        change(rig, override, "loud")
+        change(rig, "lazy", False)
+        listener.spin_until(lambda: listener.level == DiagnosticStatus.ERROR, process=rig.node)
+        assert listener.message.startswith("active: the qos_overrides of /deaf/rgb/image cannot be used: ")
+        change(rig, override, "best_effort")  # and the node tries again by itself
+        listener.spin_until(lambda: listener.values["subscribed"] == "True", process=rig.node)
+        listener.fresh_counters()
+        assert listener.values["failure"] == ""
+        send_until(rig, lambda: listener.level == DiagnosticStatus.OK)
+
+
 def test_a_qos_override_that_cannot_be_fails_the_configure_and_advertises_nothing(tmp_path: Path) -> None:
     path = tmp_path / "qos.yaml"
     name = "qos_overrides./odd/depth_sr/points.publisher.reliability"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline in this process: which frames follow on each other, as the engine is told."""
+"""Node and pipeline in this process: which frames follow on each other, and what the node remembers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("rclpy", reason="the pipeline takes messages")
 
 from lifecycle_client import plane, rgb_pixels
+from rclpy.parameter import Parameter
 from ros_helpers import start_ros
 
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
@@ -37,17 +38,27 @@ class Recorder(PassThrough):
 
 
 @pytest.fixture
-def rig() -> Iterator[tuple[Pipeline, Recorder]]:
+def engine() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def node(engine: Recorder) -> Iterator[DepthSRNode]:
+    """Inactive."""
     start_ros()
-    engine = Recorder()
-    node = DepthSRNode(make_engine=lambda values: engine)
+    out = DepthSRNode(make_engine=lambda values: engine)
     try:
-        assert node.trigger_configure() == SUCCESS
-        assert node._pipeline is not None
-        yield node._pipeline, engine
+        assert out.trigger_configure() == SUCCESS
+        yield out
     finally:
-        node.close()
-        node.destroy_node()
+        out.close()
+        out.destroy_node()
+
+
+@pytest.fixture
+def rig(node: DepthSRNode, engine: Recorder) -> tuple[Pipeline, Recorder]:
+    assert node._pipeline is not None
+    return node._pipeline, engine
 
 
 def send(rig: tuple[Pipeline, Recorder], stamp_ns: int, frame_id: str = "camera") -> list[str]:
@@ -96,3 +107,14 @@ def test_a_warning_that_comes_with_a_frame_is_logged_once(
     for i in range(2):
         send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
     assert capfd.readouterr().err.count("no CUDA graph could be made") == 1
+
+
+def test_a_subscription_that_succeeds_leaves_a_failure_of_another_kind(node: DepthSRNode) -> None:
+    assert node.trigger_activate() == SUCCESS
+    node._follow_demand()  # nobody listens
+    assert not node.snapshot()["subscribed"]
+    node._on_failure(RuntimeError("the GPU is gone"))
+    node.set_parameters([Parameter("lazy", value=False)])
+    snapshot = node.snapshot()
+    assert snapshot["subscribed"]
+    assert snapshot["failure"] == "the network failed: RuntimeError: the GPU is gone"

@@ -56,7 +56,7 @@ class DepthSRNode(LifecycleNode):
         self._make_engine = make_engine
         self._state = "unconfigured"
         self.failure = ""
-        self._last_error = self._breakdown = ""
+        self._last_error = self._breakdown = self._subscribe_failure = ""
         self._engine_info: dict[str, str] = {}
         self._throttle = Throttle()
         self._assess = Assessor()
@@ -240,8 +240,11 @@ class DepthSRNode(LifecycleNode):
                 self._subscribe()
             except ConfigError as error:  # this is called by events and timers, which nobody catches for
                 self._drop_inputs()
-                self.failure = str(error)
+                self.failure = self._subscribe_failure = str(error)
                 self._report(self.failure)
+            else:
+                if self.failure == self._subscribe_failure:  # any other failure is still true
+                    self.failure = ""
         elif not wanted and self._inputs:
             self._drop_inputs()
 
