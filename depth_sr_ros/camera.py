@@ -116,6 +116,23 @@ def resized_camera_info(info: Info, size: tuple[int, int], new_size: tuple[int, 
     return out
 
 
+def described_size(info: Any) -> tuple[int, int]:
+    """(width, height) of the image that came with a sensor_msgs/CameraInfo, as that message has it.
+
+    That is its region of interest, binned; not above 0 where the message leaves the size open.
+    """
+    x, y = _axes(info, None)
+    return x.size, y.size
+
+
+def is_of_size(info: Any, size: tuple[int, int]) -> bool:
+    """Whether an image of `size` (width, height) can be the one that a sensor_msgs/CameraInfo describes.
+
+    So it is where the message leaves the size open, and where binning has cut a side or rounded it up.
+    """
+    return all(axis.agrees for axis in _axes(info, size))
+
+
 def has_distortion(info: Any) -> bool:
     """Whether a sensor_msgs/CameraInfo has a distortion coefficient that is not zero."""
     return any(value != 0 for value in info.d)
@@ -181,11 +198,15 @@ def transform_matrix(translation: Sequence[float], quaternion: Sequence[float]) 
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where one axis of an image lies in the full image: u' = (u - offset + 0.5) * scale - 0.5."""
+    """Where one axis of an image lies in the full image: u' = (u - offset + 0.5) * scale - 0.5.
+
+    `agrees`: whether the CameraInfo is of images of this size.
+    """
 
     size: int
     offset: int
     scale: float
+    agrees: bool = True
 
     @classmethod
     def of(cls, full: int, offset: int, extent: int, binning: int, size: int | None) -> _Axis:
@@ -197,7 +218,7 @@ class _Axis:
         # A side that binning does not divide is cut or rounded up; its pixels keep their size. Some
         # publishers set no size, or resize images and send the full one's CameraInfo along.
         agrees = extent <= 0 or abs(size * binning - extent) < binning
-        return cls(size, offset, 1 / binning if agrees else size / extent)
+        return cls(size, offset, 1 / binning if agrees else size / extent, agrees)
 
     def resized(self, size: int) -> _Axis:
         return _Axis(size, self.offset, self.scale * size / self.size)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from depth_sr_ros.camera import (
     PinholeCamera,
+    described_size,
     has_distortion,
+    is_of_size,
     output_size,
     quaternion_to_matrix,
     resized_camera_info,
@@ -96,6 +98,29 @@ def test_halving_moves_the_principal_point_by_the_half_pixel_rule() -> None:
     assert (out.binning_x, out.binning_y) == (0, 0)
     assert out.roi == camera_info().roi
     assert (out.d, out.r, out.distortion_model) == (camera_info().d, camera_info().r, "plumb_bob")
+
+
+@pytest.mark.parametrize(
+    ("info", "described", "size", "fits"),
+    [
+        (camera_info(), (640, 480), (640, 480), True),
+        (camera_info(), (640, 480), (640, 479), False),
+        (camera_info(), (640, 480), (320, 240), False),
+        (camera_info(binning=2, roi=(32, 48, 320, 240)), (160, 120), (160, 120), True),
+        (camera_info(binning=2, roi=(32, 48, 320, 240)), (160, 120), (320, 240), False),
+        (camera_info(binning=2, roi=(32, 48, 320, 240)), (160, 120), (640, 480), False),
+        (camera_info(641, 480, binning=2), (320, 240), (320, 240), True),  # cut
+        (camera_info(641, 480, binning=2), (320, 240), (321, 240), True),  # rounded up
+        (camera_info(641, 480, binning=2), (320, 240), (319, 240), False),
+        (camera_info(roi=(40, 80, 0, 0)), (600, 400), (600, 400), True),
+        (camera_info(0, 0), (0, 0), (320, 240), True),  # says nothing
+    ],
+)
+def test_a_camera_info_is_of_images_of_its_region_binned(
+    info: SimpleNamespace, described: tuple[int, int], size: tuple[int, int], fits: bool
+) -> None:
+    assert described_size(info) == described
+    assert is_of_size(info, size) is fits
 
 
 def test_a_resized_image_is_described_without_region_and_binning() -> None:

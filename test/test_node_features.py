@@ -44,6 +44,7 @@ from depth_sr_ros.ros import sync
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info, to_nanoseconds
 from depth_sr_ros.ros.sequence_player import Frame
 
+DEPTH_OUTPUTS = ((Image, "image"), (CameraInfo, "camera_info"))
 INPUTS = ("rgb_publisher", "info_publisher", "depth_publisher")
 
 
@@ -221,6 +222,51 @@ def test_different_frames_are_told_with_both_names_until_they_agree(rig: Rig) ->
     assert rig.node.output.count(said) == 1
     send_until(rig, lambda: rig.listener.level == DiagnosticStatus.OK)
     drop(rig.listener, output)
+    wait_until_idle(rig)
+
+
+def send_with(rig: Rig, info: CameraInfo) -> None:
+    """A frame and its CameraInfo."""
+    frame = small_frame()
+    info.header = header(frame.stamp_ns, FRAME_ID)
+    rig.camera.info_publisher.publish(info)
+    rig.camera.rgb_publisher.publish(image_message(frame.rgb, "rgb8", info.header))
+    rig.camera.depth_publisher.publish(image_message(frame.depth, "32FC1", info.header))
+
+
+def test_a_camera_info_of_another_size_than_its_images_is_told_once_until_they_agree(rig: Rig) -> None:
+    output = collect(rig.listener, Image, "/depth_sr/depth/image")
+    full = pinhole_camera_info((2 * WIDTH, 2 * HEIGHT), *OPTICS)
+    said = f"rgb/camera_info is of {2 * WIDTH}x{2 * HEIGHT} images, but the rgb image is {WIDTH}x{HEIGHT}: "
+    send_until(rig, lambda: rig.listener.message.startswith(said), lambda: send_with(rig, full))
+    assert rig.listener.level == DiagnosticStatus.WARN
+    answered = len(output.messages)
+    send_until(rig, lambda: len(output.messages) > answered + 2, lambda: send_with(rig, full))
+    assert rig.node.output.count(said) == 1
+    full.binning_x = full.binning_y = 2  # now it says that the images are half as large
+    send_until(rig, lambda: rig.listener.level == DiagnosticStatus.OK, lambda: send_with(rig, full))
+    drop(rig.listener, output)
+    wait_until_idle(rig)
+
+
+def test_a_camera_info_of_before_a_pause_is_not_used_after_it(rig: Rig) -> None:
+    topics = [collect(rig.listener, kind, f"/depth_sr/depth/{name}") for kind, name in DEPTH_OUTPUTS]
+    send_until(rig, lambda: all(topic.messages for topic in topics))
+    for topic in topics:
+        drop(rig.listener, topic)
+    wait_until_idle(rig)
+    images, infos = (collect(rig.listener, kind, f"/depth_sr/depth/{name}") for kind, name in DEPTH_OUTPUTS)
+
+    def send_images() -> None:
+        head = header(next_stamp(), FRAME_ID)
+        rig.camera.rgb_publisher.publish(image_message(rgb_pixels(), "rgb8", head))
+        rig.camera.depth_publisher.publish(image_message(plane(), "32FC1", head))
+
+    send_until(rig, lambda: len(images.messages) > 2, send_images)
+    assert not infos.messages
+    send_until(rig, lambda: infos.messages)  # the camera's CameraInfo comes again
+    for topic in (images, infos):
+        drop(rig.listener, topic)
     wait_until_idle(rig)
 
 

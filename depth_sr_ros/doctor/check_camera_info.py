@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from depth_sr_ros.camera import has_distortion
+from depth_sr_ros.camera import described_size, has_distortion
 from depth_sr_ros.doctor.findings import Finding, Severity
 from depth_sr_ros.doctor.samples import Samples, Stream
 
@@ -39,7 +38,7 @@ def fits_images(stream: Stream) -> bool:
     if stream.info is None or stream.size is None:
         return True
     # Binning may cut a side or round it up.
-    return all(abs(a - b) <= 1 for a, b in zip(_expected_size(stream.info), stream.size, strict=True))
+    return all(abs(a - b) <= 1 for a, b in zip(described_size(stream.info), stream.size, strict=True))
 
 
 def _missing_info(samples: Samples, stream: Stream) -> Finding:
@@ -71,7 +70,7 @@ def _info_faults(stream: Stream) -> Iterator[Finding]:
         )
         return
     if stream.size and not fits_images(stream):
-        (w, h), (image_w, image_h) = _expected_size(info), stream.size
+        (w, h), (image_w, image_h) = described_size(info), stream.size
         yield Finding(
             "camera info",
             Severity.WARNING,
@@ -123,9 +122,3 @@ def _distortion(stream: Stream) -> Iterator[Finding]:
             "where the picture bends visibly, give the node the rectified images (image_proc)",
             values,
         )
-
-
-def _expected_size(info: Any) -> tuple[int, int]:
-    """Width and height of the image that a CameraInfo says it belongs to."""
-    width, height = (info.roi.width or info.width, info.roi.height or info.height)
-    return int(width) // max(int(info.binning_x), 1), int(height) // max(int(info.binning_y), 1)

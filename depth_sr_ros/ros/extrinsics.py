@@ -13,8 +13,15 @@ import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.time import Time
 
-from depth_sr_ros.camera import FIELD_OF_VIEW_TOLERANCE, PinholeCamera, transform_matrix
+from depth_sr_ros.camera import (
+    FIELD_OF_VIEW_TOLERANCE,
+    PinholeCamera,
+    described_size,
+    is_of_size,
+    transform_matrix,
+)
 from depth_sr_ros.errors import ConfigError, FrameError
+from depth_sr_ros.image_size import size_text
 
 # rgb_frame, depth_frame -> 4x4 that maps points of the depth frame into the RGB frame, metres
 Extrinsics = Callable[[str, str], npt.NDArray[np.float64]]
@@ -51,6 +58,24 @@ def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
 
     look_up.close = listener.unregister  # type: ignore[attr-defined]  # and the listener lives as long as this
     return look_up
+
+
+def size_mismatch(infos: tuple[Any, Any], sizes: tuple[tuple[int, int], tuple[int, int]]) -> str:
+    """Which CameraInfo is not of images of the size that comes, in one sentence; empty where none is known.
+
+    Both arguments as (RGB's, depth's); an info is a message or None, a size (width, height).
+    """
+    effects = {
+        "rgb": "~/depth/camera_info copies it as it is, ~/points and register scale it",
+        "depth": "register scales it",
+    }
+    for (name, effect), info, size in zip(effects.items(), infos, sizes, strict=True):
+        if info is not None and not is_of_size(info, size):
+            return (
+                f"{name}/camera_info is of {size_text(described_size(info))} images, but the {name} image is "
+                f"{size_text(size)}: {effect}; have whoever resizes or crops the images publish their own"
+            )
+    return ""
 
 
 def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:

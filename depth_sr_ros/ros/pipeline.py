@@ -18,7 +18,7 @@ from depth_sr_ros.camera import output_size
 from depth_sr_ros.mailbox import Mailbox
 from depth_sr_ros.pairing import Pair
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
-from depth_sr_ros.ros.extrinsics import Registrar, view_mismatch
+from depth_sr_ros.ros.extrinsics import Registrar, size_mismatch, view_mismatch
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.outputs import Outputs, Result
 from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
@@ -143,6 +143,8 @@ class Pipeline:
         self._worker.wait_idle()
         self._last_frame = None
         self._last_seen = {}
+        # The camera may come back with another resolution, and its images before their CameraInfo.
+        self._infos = {"rgb": None, "depth": None}
 
     def apply(self, values: dict[str, Any]) -> None:
         """Take over the dynamic parameters; they act on the next frame."""
@@ -188,10 +190,10 @@ class Pipeline:
         taken, settings = time.monotonic(), self._settings
         rgb_message, depth_message = job.pair.rgb, job.pair.depth
         rgb_info, depth_info = self._infos["rgb"], self._infos["depth"]
-        self._check_views(rgb_message, depth_message, rgb_info, depth_info)
         rgb, order = decode_rgb(rgb_message)
         depth, unit = decode_depth(depth_message)
         sizes = (rgb.shape[1::-1], depth.shape[1::-1])
+        self._check_views(sizes, rgb_message, depth_message, rgb_info, depth_info)
         options: dict[str, Any] = {"max_fill_distance": settings.max_fill_distance}
         if settings.max_side:
             options["output_size"] = output_size(rgb.shape[1], rgb.shape[0], settings.max_side)
@@ -272,10 +274,13 @@ class Pipeline:
                 "slower; set warmup.rgb_size and warmup.depth_size to have it done at the start"
             )
 
-    def _check_views(self, *messages: Any) -> None:
-        """Compare the two views when a frame_id or a CameraInfo has changed, not for every frame."""
+    def _check_views(self, sizes: tuple[tuple[int, int], tuple[int, int]], *messages: Any) -> None:
+        """Compare CameraInfos with images, and the two views, when a frame_id, a CameraInfo or a size has
+        changed, not for every frame.
+        """
         rgb, depth, rgb_info, depth_info = messages
         key = (
+            sizes,
             rgb.header.frame_id,
             depth.header.frame_id,
             *(_view(info) if info else None for info in (rgb_info, depth_info)),
@@ -283,7 +288,9 @@ class Pipeline:
         if key == self._views:
             return
         self._views = key
-        self._mismatch = "" if self._registrar is not None else view_mismatch(*messages)
+        self._mismatch = size_mismatch((rgb_info, depth_info), sizes)
+        if not self._mismatch and self._registrar is None:
+            self._mismatch = view_mismatch(*messages)
         if self._mismatch:
             self._report(self._mismatch)
 
