@@ -20,6 +20,9 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "
 # Arguments that replace the parameter of their name, where they are not empty, and the parameter's type.
 PARAMETERS = {"variant": str, "checkpoint": str, "device": str, "autostart": bool, "use_sim_time": bool}
 
+# Before a process that ended is started again: a start that fails each time must not fill the log.
+RESPAWN_DELAY_S = 2.0
+
 # What the node subscribes to, and the argument that says where that is.
 REMAPPINGS = {
     "rgb/image": "rgb_topic",
@@ -66,6 +69,11 @@ def _arguments() -> list[DeclareLaunchArgument]:
             "true: time comes from /clock, as with ros2 bag play --clock; empty: params_file's",
         ),
         _argument("autostart", "", "false: a lifecycle manager starts the node; empty: params_file's"),
+        _argument(
+            "respawn",
+            "false",
+            "true: start the node's process again when it ends, as it does when the network breaks down",
+        ),
         _argument("log_level", "info", "debug, info, warn, error or fatal"),
         _argument("rviz", "false", "true: show the outputs in RViz, which has to be installed (rviz2)"),
         _argument(
@@ -102,6 +110,8 @@ def _node(context: LaunchContext, parameters: dict[str, Parameter]) -> Node:
         remappings=[(topic, LaunchConfiguration(argument)) for topic, argument in REMAPPINGS.items()],
         additional_env=environment,
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        respawn=_is_true(context, "respawn"),
+        respawn_delay=RESPAWN_DELAY_S,
         output="screen",
         emulate_tty=True,
     )
@@ -143,6 +153,13 @@ def _parameters(context: LaunchContext) -> dict[str, Parameter]:
             # A plain text would be read as YAML, and a checkpoint named 7 become a number.
             out[name] = value.lower() == "true" if kind is bool else ParameterValue(value, value_type=str)
     return out
+
+
+def _is_true(context: LaunchContext, name: str) -> bool:
+    value = LaunchConfiguration(name).perform(context)
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{name} is {value!r}, but must be true or false")
+    return value.lower() == "true"
 
 
 def _unless_empty(parameters: dict[str, Parameter]) -> list[dict[str, Parameter]]:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ ARGUMENTS = {
     "device",
     "use_sim_time",
     "autostart",
+    "respawn",
     "log_level",
     "rviz",
     "dds_profile",
@@ -269,6 +271,7 @@ def test_a_shipped_parameter_file_is_found_by_its_name(start: Any, repo_root: Pa
             "shipped ones: azure_kinect.yaml, lidar.yaml, realsense_d435.yaml, sr.yaml, zed.yaml",
         ),
         ({"autostart": "maybe"}, "autostart is 'maybe', but must be true, false or empty"),
+        ({"respawn": "yes"}, "respawn is 'yes', but must be true or false"),
         ({"use_sim_time": "1"}, "use_sim_time is '1', but must be true, false or empty"),
     ],
 )
@@ -280,6 +283,21 @@ def test_a_wrong_argument_stops_the_launch_with_one_sentence(
     assert "Traceback" not in output
     assert output.count("[ERROR]") == 1
     assert started == []
+
+
+def test_with_respawn_a_node_that_has_ended_is_started_again_until_the_launch_ends(
+    launch_file: Path, prefix: Path
+) -> None:
+    log = prefix / "started.log"
+    install(prefix, "depth_sr_ros", "depth_sr_node", RECORDER.format(python=sys.executable, log=str(log)))
+    with PythonProcess(parent(prefix, launch_file, {"respawn": "true"})) as process:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not log.exists() or len(log.read_text().splitlines()) < 3:
+            assert process.is_running and time.monotonic() < deadline, process.output
+            time.sleep(0.1)
+        process.send(signal.SIGINT)
+        process.wait()
+        assert "Traceback" not in process.output
 
 
 def test_the_node_gets_an_allocator_that_is_fit_for_images_and_the_chosen_dds_profile(

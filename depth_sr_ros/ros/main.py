@@ -48,6 +48,8 @@ class StopSignals:
 def main(args: list[str] | None = None, make_engine: Callable[[dict[str, Any]], Any] | None = None) -> int:
     """Run the node until a signal (returns 0) or an error (returns 1, after one sentence on stderr).
 
+    With `autostart` a network that breaks down is such an error; else a lifecycle manager has to recover it.
+
     `make_engine` replaces the network by another engine, as for DepthSRNode: to measure the node alone.
     """
     signals = StopSignals()
@@ -80,7 +82,8 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
     try:
         node = DepthSRNode(make_engine or load_engine)
         executor.add_node(node)
-        if node.parameters["autostart"]:
+        autostart = node.parameters["autostart"]
+        if autostart:
             for trigger in (node.trigger_configure, node.trigger_activate):
                 if signals.received:
                     break
@@ -89,6 +92,12 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
                     return 1
         while not signals.received:
             _spin_once(executor)
+            if autostart and node.broken:
+                why = node.broken.splitlines()[0]  # CUDA's errors have more, and the log has them already
+                get_logger("depth_sr").fatal(
+                    f"the network failed: {why}; the process ends, so that it can be started anew"
+                )
+                return 1
         return 0
     except (DepthSRError, ParameterException) as error:
         get_logger("depth_sr").fatal(str(error))

@@ -56,6 +56,8 @@ class DepthSRNode(LifecycleNode):
         self._make_engine = make_engine
         self._state = "unconfigured"
         self.failure = ""
+        self.broken = ""
+        """What the network failed of since the last configure, once the node has stopped listening."""
         self._last_error = self._breakdown = self._subscribe_failure = ""
         self._engine_info: dict[str, str] = {}
         self._throttle = Throttle()
@@ -141,7 +143,8 @@ class DepthSRNode(LifecycleNode):
     def _configure(self) -> None:
         values = self._gate.values
         self._engine_info = {}
-        self.failure = self._breakdown = ""  # that of the last try says nothing about this one
+        # Those of the last try say nothing about this one.
+        self.failure = self._breakdown = self.broken = ""
         if values["register"]:
             self._registrar = Registrar(make_extrinsics(self, values))
         self._outputs = Outputs(self._endpoints, self._report)
@@ -298,8 +301,12 @@ class DepthSRNode(LifecycleNode):
 
     def _on_broken(self) -> None:
         """Stop listening: a broken device answers every further frame with the same error."""
-        if self._state == "active":
-            self.trigger_deactivate()
+        try:
+            if self._state == "active":
+                self.trigger_deactivate()
+        finally:
+            self.broken = self._breakdown
+        self._publish_diagnostics()  # now: the process may end before the next second
 
     # Reports, from any thread.
 
