@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.exceptions import ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -30,6 +31,18 @@ INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUT_QOS = QoSProfile(depth=5)
 # What rclpy raises, by version and value, for a QoS override that cannot be.
 QOS_ERRORS = (RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
+
+
+def publisher_count(node: Node, subscription: Subscription) -> int:
+    """How many publishers `subscription`, of `node`, is connected to; 0 once it is destroyed.
+
+    Humble's rclpy has no count of those, only one of all that the graph knows of.
+    """
+    matched = getattr(subscription, "get_publisher_count", None)
+    try:
+        return matched() if matched else node.count_publishers(subscription.topic_name)
+    except rclpy_implementation.InvalidHandle:
+        return 0
 
 
 class Endpoints:
