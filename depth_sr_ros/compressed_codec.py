@@ -70,12 +70,13 @@ def decode_rgb(message: CompressedImageLike) -> tuple[npt.NDArray[np.uint8], str
         data = _bare_png(data, "RGB")
         if bits > 8:
             raise FrameError(f"the RGB PNG has {bits} bits per channel, but must have 8")
-        if encoding.strip().startswith("bayer"):
-            raise FrameError(f"the RGB PNG holds a Bayer mosaic ({_shown(message)}): debayer it first")
     else:
         raise FrameError(_wrong_start("RGB", "JPEG (ffd8ff) or PNG (89504e47)", data, message))
     pixels = _imdecode(data, "RGB", size, np.uint8)
     if pixels.ndim == 2:
+        # A publisher stores a mosaic as it is; three channels have been made from it already.
+        if encoding.strip().startswith("bayer"):
+            raise FrameError(f"the RGB image is a Bayer mosaic ({_shown(message)}): debayer it first")
         return pixels, "mono"
     order = "rgb" if "compressed rgb" in stored else "bgr"
     return pixels, order + ("a" if pixels.shape[2] == 4 else "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 WINDOW = 256
+# A number by itself, not one that is part of a name: /camera/2, depth_2, 640x480, 16UC1.
+_NUMBER = re.compile(r"(?<![\w/.-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w/])")
 
 
 class Rate:
@@ -81,26 +84,30 @@ class Window:
 
 
 class Throttle:
-    """Says whether a message is worth logging: a new text at once, a known one every `period_s` seconds."""
+    """Says whether a message is worth logging: a new text at once, a known one every `period_s` seconds.
+
+    Texts that differ only in their numbers are one. So that texts that change in other ways cannot flood the
+    log either, at most `max_texts` different ones are logged in a period; what is new beyond them stays
+    silent until the oldest of them is that long ago.
+    """
 
     def __init__(self, period_s: float = 30.0, max_texts: int = 64) -> None:
         self._period = period_s
         self._max = max_texts
-        self._seen: dict[str, tuple[float, int]] = {}
+        self._seen: dict[str, tuple[float, int]] = {}  # when logged and held back since; the oldest first
         self._lock = threading.Lock()
 
     def admit(self, text: str, now: float | None = None) -> int:
-        """0 = stay silent; n > 0 = log it, it stands for n occurrences since it was last logged.
-
-        Texts beyond `max_texts` share one entry, so that values that change all the time cannot flood the
-        log.
-        """
+        """0 = stay silent; n > 0 = log it, it stands for n occurrences since it was last logged."""
         now = time.monotonic() if now is None else now
+        key = _NUMBER.sub("#", text)
         with self._lock:
-            key = text if text in self._seen or len(self._seen) < self._max else ""
-            last, held_back = self._seen.get(key, (-float("inf"), 0))
+            known = key if key in self._seen or len(self._seen) < self._max else next(iter(self._seen))
+            last, held_back = self._seen.get(known, (-float("inf"), 0))
             if now - last < self._period:
-                self._seen[key] = (last, held_back + 1)
+                if known == key:
+                    self._seen[key] = (last, held_back + 1)
                 return 0
+            self._seen.pop(known, None)
             self._seen[key] = (now, 0)
-            return held_back + 1
+            return held_back + 1 if known == key else 1

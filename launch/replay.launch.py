@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -25,6 +26,7 @@ from launch.events import matches_action
 from launch.events.process import ProcessExited, ProcessIO, SignalProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 READY = b"ready: "  # the node's last word before it listens
@@ -48,6 +50,7 @@ ARGUMENTS = {
     "depth_transport": ("raw", "raw, compressed or compressedDepth; likewise input.depth_transport"),
     "namespace": ("", "as in sr.launch.py"),
     "node_name": ("depth_sr", "as in sr.launch.py"),
+    "log_level": ("info", "debug or info: the node's log says when to begin"),
 }
 
 
@@ -90,17 +93,30 @@ def _replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         stop = SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(record))
         return [TimerAction(period=LAST_ANSWER_S, actions=[EmitEvent(event=stop)])]
 
+    def ended(event: ProcessExited, context: LaunchContext) -> None:
+        # Without the node nothing ends the recording. After the evaluation it is launch that ends the node.
+        if not context.is_shutdown:
+            raise RuntimeError(
+                f"the node ended with exit code {event.returncode} before the evaluation was done: see above"
+            )
+
     def evaluated(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
         if event.returncode:  # launch's own exit code is 1 after an exception, and 0 otherwise
             raise RuntimeError(f"the evaluation ended with exit code {event.returncode}: see above")
         return [Shutdown(reason=f"the report is {out / 'report.html'}")]
 
     return [
-        RegisterEventHandler(OnProcessIO(on_stdout=on_output, on_stderr=on_output)),
+        RegisterEventHandler(OnProcessIO(target_action=_is_node, on_stdout=on_output, on_stderr=on_output)),
+        RegisterEventHandler(OnProcessExit(target_action=_is_node, on_exit=ended)),
         RegisterEventHandler(OnProcessExit(target_action=record, on_exit=[evaluate])),
         RegisterEventHandler(OnProcessExit(target_action=evaluate, on_exit=evaluated)),
         record,
     ]
+
+
+def _is_node(action: Action) -> bool:
+    """Whether a process is the one that sr.launch.py starts."""
+    return isinstance(action, Node) and action.node_executable == "depth_sr_node"
 
 
 def _checked(values: dict[str, str]) -> int:
@@ -115,6 +131,12 @@ def _checked(values: dict[str, str]) -> int:
         raise ValueError(f"loop is {values['loop']!r}, but must be a number of rounds, 1 or more")
     if values["max_rmse"] and not values["reference"]:
         raise ValueError("max_rmse needs something to score against: name a reference topic")
+    # Also of one logger: name:=level.
+    if values["log_level"].rpartition(":=")[2].lower() not in ("debug", "info"):
+        raise ValueError(
+            f"log_level is {values['log_level']!r}, but must be debug or info: playing begins at the node's "
+            f"line '{READY.decode().strip()} ...'"
+        )
     return int(values["loop"])
 
 

@@ -211,6 +211,7 @@ def test_the_data_may_be_any_buffer_of_bytes(kind: Callable) -> None:
         (png(colours())[:-20], "png", "no end chunk"),
         (png(depths()), "16UC1; png compressed ", "16 bits per channel"),
         (png(depths().astype(np.uint8)), "bayer_rggb8; png compressed ", "Bayer mosaic"),
+        (jpeg(depths().astype(np.uint8)), "bayer_rggb8; jpeg compressed ", "Bayer mosaic"),
         (
             encode_compressed_depth(depths(), "png").data.tobytes(),
             "16UC1; compressedDepth png",
@@ -225,6 +226,12 @@ def test_a_malformed_colour_image_is_refused_by_a_sentence_with_the_value(
     data: bytes, format: str, said: str
 ) -> None:
     assert said in refusal(decode_rgb, message(data, format))
+
+
+@pytest.mark.parametrize(("encode", "name"), [(png, "png"), (jpeg, "jpeg")])
+def test_a_picture_in_colour_that_was_made_from_a_mosaic_is_taken(encode: Callable, name: str) -> None:
+    pixels, order = decode_rgb(message(encode(colours()), f"bayer_rggb8; {name} compressed bgr8"))
+    assert (pixels.shape, order) == ((24, 40, 3), "bgr")
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

@@ -79,15 +79,29 @@ def test_a_missed_threshold_ends_with_exit_code_1(run: Any, tmp_path: Path) -> N
     assert "above --max-rmse 1e-06" in output and "the evaluation ended with exit code 1" in output
 
 
+@pytest.mark.timeout(120)
+def test_a_node_that_ends_at_its_start_ends_the_launch(run: Any, tmp_path: Path) -> None:
+    arguments = {"bag": str(SHIPPED_SEQUENCE), "out": str(tmp_path / "out")}
+    code, output = run(**arguments, checkpoint="/none.safetensors")
+    assert code == 1
+    assert "the start failed: checkpoint '/none.safetensors' does not exist" in output, output
+    assert "the node ended with exit code 1 before the evaluation was done" in output
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"log_level": "warn"}, "log_level is 'warn', but must be debug or info"),
+        ({"log_level": "depth_sr:=ERROR"}, "log_level is 'depth_sr:=ERROR', but must be debug or info"),
         ({"bag": "/none"}, "bag is '/none', which does not exist"),
         ({"player": "vlc"}, "player is 'vlc', but must be auto, ros2 or depth-sr"),
         ({"loop": "0"}, "loop is '0', but must be a number of rounds"),
         ({"max_rmse": "0.1"}, "max_rmse needs something to score against"),
     ],
 )
-def test_arguments_that_make_no_sense_are_named(run: Any, arguments: dict[str, str], sentence: str) -> None:
-    code, output = run(**{"bag": str(SHIPPED_SEQUENCE), "out": "never", **arguments})
+def test_arguments_that_make_no_sense_are_named(
+    run: Any, tmp_path: Path, arguments: dict[str, str], sentence: str
+) -> None:
+    code, output = run(**{"bag": str(SHIPPED_SEQUENCE), "out": str(tmp_path / "never"), **arguments})
     assert code == 1 and sentence in output

@@ -29,8 +29,9 @@ from lifecycle_client import (
     send_until,
     small_frame,
 )
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_helpers import EngineProcess, NodeProcess, Received
+from ros_helpers import EngineProcess, Listener, NodeProcess, Received
 from sensor_msgs.msg import CameraInfo, Image
 
 from depth_sr_ros.camera import resized_camera_info
@@ -202,6 +203,14 @@ def test_lazy_acts_at_once_without_a_listener() -> None:
         rig.listener.spin_until(lambda: rig.listener.message == "no subscribers", process=rig.node)
 
 
+def send_images(rig: Rig, rgb_publisher: Publisher) -> None:
+    """A frame without its CameraInfo."""
+    frame = small_frame()
+    head = header(frame.stamp_ns, FRAME_ID)
+    rgb_publisher.publish(image_message(frame.rgb, "rgb8", head))
+    rig.camera.depth_publisher.publish(image_message(frame.depth, "32FC1", head))
+
+
 QOS = """/**:
   ros__parameters:
     qos_overrides:
@@ -229,20 +238,46 @@ def test_qos_overrides_act_and_partners_that_do_not_fit_are_told_with_the_fix(tm
         assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         listener.node.create_subscription(CameraInfo, "/qos/depth_sr/depth/camera_info", print, latched)
-        said = "on /qos/depth_sr/depth/camera_info gets no connection: in durability this node offers less"
+        info_topic = "/qos/depth_sr/depth/camera_info"
+        said = (
+            f"on {info_topic} gets no connection: in durability this node offers less than it asks for: "
+            f"set qos_overrides.{info_topic}.publisher.durability to transient_local"
+        )
         listener.spin_until(lambda: said in rig.node.output, process=rig.node)
         # What fits goes through all the same.
         images = collect(listener, Image, topic, reliability=ReliabilityPolicy.BEST_EFFORT)
         reliable = rig.camera.create_publisher(Image, "rgb/image", QoSProfile(depth=5))
         listener.spin_until(reliable.get_subscription_count, process=rig.node)
+        send_until(rig, lambda: images.messages, lambda: send_images(rig, reliable))
 
-        def send() -> None:
-            frame = small_frame()
-            head = header(frame.stamp_ns, FRAME_ID)
-            reliable.publish(image_message(frame.rgb, "rgb8", head))
-            rig.camera.depth_publisher.publish(image_message(frame.depth, "32FC1", head))
 
-        send_until(rig, lambda: images.messages, send)
+LATCHED = """/**:
+  ros__parameters:
+    qos_overrides:
+      /latched/rgb/camera_info: {subscription: {durability: transient_local, reliability: reliable}}
+      /latched/depth_sr/depth/camera_info: {publisher: {durability: transient_local}}
+"""
+
+
+def test_a_camera_info_that_was_sent_once_before_the_node_came_is_received(tmp_path: Path) -> None:
+    path = tmp_path / "qos.yaml"
+    path.write_text(LATCHED)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    listener = Listener("/latched", "info_sender", outputs=False)
+    info = pinhole_camera_info((WIDTH, HEIGHT), *OPTICS)
+    listener.node.create_publisher(CameraInfo, "/latched/rgb/camera_info", latched).publish(info)
+    with running(
+        lambda arguments: EngineProcess(ros_arguments=[*arguments, "--params-file", str(path)]), "/latched"
+    ) as rig:
+        send_until(rig, lambda: rig.listener.infos, lambda: send_images(rig, rig.camera.rgb_publisher))
+        assert list(rig.listener.infos[0].k) == list(info.k)
+        # The node's own is kept for those who come late, too.
+        late: list[CameraInfo] = []
+        listener.node.create_subscription(
+            CameraInfo, "/latched/depth_sr/depth/camera_info", late.append, latched
+        )
+        listener.spin_until(lambda: late, process=rig.node)
+    listener.close()
 
 
 def test_a_subscription_that_fails_is_an_error_until_a_later_one_succeeds() -> None:

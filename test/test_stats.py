@@ -68,8 +68,42 @@ def test_the_throttle_says_a_new_text_at_once_and_a_known_one_once_a_period() ->
     assert throttle.admit("step too small", 60.0) == 1
 
 
+def test_texts_that_differ_in_their_numbers_alone_are_one_sentence() -> None:
+    throttle = Throttle(period_s=30.0)
+    admitted = [
+        throttle.admit(f"data has {index} bytes, {index / 7:g} s", index * 0.01) for index in range(1000)
+    ]
+    assert admitted == [1] + 999 * [0]
+    assert throttle.admit("data has 7000000 bytes, -1e-05 s", 100.0) == 1000
+    for name in (
+        "/camera/1/image",
+        "/camera/2/image",
+        "depth_1",
+        "depth_2",
+        "640x480",
+        "640x360",
+        "16UC1",
+        "32FC1",
+    ):
+        assert throttle.admit(f"wrong: {name}", 100.0) == 1
+
+
+def test_a_new_sentence_is_said_at_once_however_many_there_were_before() -> None:
+    throttle = Throttle(period_s=30.0, max_texts=8)
+    assert all(throttle.admit(f"wrong: depth_{index}", 4.0 * index) == 1 for index in range(100))
+
+
+def test_each_sentence_has_its_own_count() -> None:
+    throttle = Throttle(period_s=30.0, max_texts=8)
+    for index in range(8):
+        assert [throttle.admit(f"wrong: depth_{index}", 0.0) for _ in range(index + 1)] == [1] + index * [0]
+    for index in range(5):
+        throttle.admit(f"odd: depth_{index}", 1.0)
+    assert throttle.admit("a new one", 31.0) == 1
+    assert [throttle.admit(f"wrong: depth_{index}", 31.0) for index in range(1, 8)] == [2, 3, 4, 5, 6, 7, 8]
+
+
 def test_texts_that_always_change_cannot_flood_the_log() -> None:
     throttle = Throttle(period_s=30.0, max_texts=8)
-    admitted = [throttle.admit(f"data has {index} bytes", index * 0.01) for index in range(1000)]
-    assert sum(map(bool, admitted)) == 9
-    assert throttle.admit("data has 7 million bytes", 100.0) == 992
+    admitted = [throttle.admit(f"data start with {index:x}f", index * 0.05) for index in range(2000)]
+    assert sum(map(bool, admitted)) == 8 * math.ceil(2000 * 0.05 / 30)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -24,6 +23,7 @@ from depth_sr_ros.bag import BagTopic, BagWriter
 from depth_sr_ros.bag_types import installed_definition
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.ros.bag_qos import recorded_qos, requested_qos
+from depth_sr_ros.ros.endpoints import SubscriptionEventCallbacks
 from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.message_types import message_class
 from depth_sr_ros.ros.peer import initialised

@@ -33,6 +33,7 @@ from depth_sr_ros.demo_sequence import SequenceFrame, read_sequence
 from depth_sr_ros.image_codec import depth_view
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.demo_camera import TRUTH_TOPIC
+from depth_sr_ros.ros.endpoints import publisher_count
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.peer import run_peer
 from depth_sr_ros.stats import p50_p95
@@ -98,12 +99,12 @@ class Viewer:
 
     def connect(self, timeout_s: float) -> bool:
         """Waits for the node and then for the camera; False where one of them does not come in time."""
-        if not _wait(lambda: self._output.get_publisher_count() > 0, timeout_s):
+        if not _wait(lambda: publisher_count(self._node, self._output) > 0, timeout_s):
             return False
         self._truth = self._node.create_subscription(
             Image, TRUTH_TOPIC, self._receiver(self.truths), self._qos
         )
-        return _wait(lambda: self._truth.get_publisher_count() > 0, timeout_s)
+        return _wait(lambda: publisher_count(self._node, self._truth) > 0, timeout_s)
 
     def close(self) -> None:
         """Ends the thread."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.exceptions import ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -28,8 +29,34 @@ except ImportError:  # Humble
 INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Reliable, volatile, keep last: a best-effort publisher is invisible to a default RViz.
 OUTPUT_QOS = QoSProfile(depth=5)
+# The policies that a user can override.
+OVERRIDABLE = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
+# The override after which a partner that did not fit gets its connection.
+FIXES = {
+    ("subscription", "reliability"): "best_effort",
+    ("subscription", "durability"): "volatile",
+    ("publisher", "reliability"): "reliable",
+    ("publisher", "durability"): "transient_local",
+}
 # What rclpy raises, by version and value, for a QoS override that cannot be.
 QOS_ERRORS = (RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
+
+
+def publisher_count(node: Node, subscription: Subscription) -> int:
+    """How many publishers `subscription`, of `node`, is connected to; 0 once it is destroyed.
+
+    Humble's rclpy has no count of those, only one of all that the graph knows of.
+    """
+    matched = getattr(subscription, "get_publisher_count", None)
+    try:
+        return matched() if matched else node.count_publishers(subscription.topic_name)
+    except rclpy_implementation.InvalidHandle:
+        return 0
 
 
 class Endpoints:
@@ -97,7 +124,7 @@ class Endpoints:
                 *callback,
                 copy.copy(qos),
                 event_callbacks=events,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
             )
         except (*QOS_ERRORS, ParameterException, InvalidQosOverridesError) as error:
             told = isinstance(error, (RuntimeError, ParameterException, InvalidQosOverridesError))
@@ -125,11 +152,9 @@ class Endpoints:
 def _explain(role: str, topic: str, policy: Any) -> str:
     partner = "publisher" if role == "subscription" else "subscriber"
     kind = QoSPolicyKind(int(policy)).name.lower() if int(policy) else "unknown policy"
-    asks, fix = {
-        "subscription": ("asks for more than it offers", "best_effort"),
-        "publisher": ("offers less than it asks for", "reliable"),
-    }[role]
-    hint = f": set qos_overrides.{topic}.{role}.reliability to {fix}" if kind == "reliability" else ""
+    asks = "asks for more than it offers" if role == "subscription" else "offers less than it asks for"
+    fix = FIXES.get((role, kind))
+    hint = f": set qos_overrides.{topic}.{role}.{kind} to {fix}" if fix else ""
     return (
         f"a {partner} on {topic} gets no connection: in {kind} this node {asks}{hint}; "
         f"'ros2 topic info --verbose {topic}' shows both sides"

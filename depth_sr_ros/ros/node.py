@@ -17,14 +17,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_sr_ros.errors import ConfigError, DepthSRError
 from depth_sr_ros.ros.diagnostics import Assessor, Ticker, diagnostic_array, log_line
-from depth_sr_ros.ros.endpoints import Endpoints
+from depth_sr_ros.ros.endpoints import Endpoints, publisher_count
 from depth_sr_ros.ros.extrinsics import Registrar, make_extrinsics
 from depth_sr_ros.ros.outputs import Outputs
 from depth_sr_ros.ros.params import ParameterGate, check_qos_overrides
 from depth_sr_ros.ros.pipeline import Engine, Pipeline, load_engine, new_warnings
 from depth_sr_ros.stats import Throttle
 
-RCLError, InvalidHandle = rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle
+RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 POLL_PERIOD_S = 0.05
@@ -318,25 +318,17 @@ class DepthSRNode(LifecycleNode):
 
     def snapshot(self) -> dict[str, Any]:
         """State, counters, rates, times and the engine, flat; see Pipeline.snapshot."""
+        # A copy: this is the diagnostics' thread, and the executor's may unsubscribe meanwhile.
         pipeline, inputs = self._pipeline, dict(self._inputs)
         out: dict[str, Any] = {"state": self._state, "failure": self.failure, "subscribed": bool(inputs)}
         if pipeline is not None:
             out |= pipeline.snapshot()
         names = {"rgb": "rgb", "info": "rgb_info", "depth": "depth"}
-        out |= {f"{key}_publishers": self._matched(inputs.get(name)) for key, name in names.items()}
+        for key, name in names.items():
+            out[f"{key}_publishers"] = publisher_count(self, inputs[name]) if name in inputs else 0
         out |= {f"{name}_topic": self._image_topic(name) for name in ("rgb", "depth")}
         empty = dict.fromkeys(("device", "engine", "variant", "precision", "runtime", "weights"), "")
         return out | empty | self._engine_info | {"last_error": self._last_error}
-
-    def _matched(self, subscription: Any) -> int:
-        if subscription is None:
-            return 0
-        # Humble's rclpy has no count of matched publishers, only one of those that the graph knows.
-        matched = getattr(subscription, "get_publisher_count", None)
-        try:
-            return matched() if matched else self.count_publishers(subscription.topic_name)
-        except InvalidHandle:  # destroyed since it was looked up: this is the diagnostics' thread
-            return 0
 
     def _publish_diagnostics(self) -> None:
         try:

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.parameters import BY_NAME, TABLE, Spec, unknown_parameter
+from depth_sr_ros.ros.endpoints import OVERRIDABLE
 
 # Parameters that rclpy itself declares on a node.
 RCLPY_PARAMETERS = ("use_sim_time", "start_type_description_service")
@@ -101,7 +102,7 @@ class ParameterGate:
 
 def check_qos_overrides(node: Node, topics: Sequence[tuple[str, str]]) -> None:
     """ConfigError on a given `qos_overrides.` parameter of none of `topics`, such as ("publisher", name)."""
-    policies = ("history", "depth", "reliability")  # QoSOverridingOptions.with_default_policies
+    policies = [policy.name.lower() for policy in OVERRIDABLE]
     known = [f"{QOS_PREFIX}{topic}.{kind}.{policy}" for kind, topic in topics for policy in policies]
     for name in node.get_parameters_by_prefix(""):
         if name.startswith(QOS_PREFIX) and name not in known:

@@ -14,6 +14,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 from std_msgs.msg import UInt32
 
+from depth_sr_ros.ros.endpoints import publisher_count
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.synthetic_camera import PLAYED_QOS, PLAYED_TOPIC
 
@@ -80,7 +81,7 @@ class Probe:
     def spin_once(self) -> None:
         """Serve what has come, or wait a moment; lets the camera begin once the images are connected."""
         self._executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
-        if self._played is None and all(image.get_publisher_count() for image in self._images):
+        if self._played is None and all(publisher_count(self._node, image) for image in self._images):
             self._played = self._node.create_subscription(UInt32, PLAYED_TOPIC, self._on_played, PLAYED_QOS)
 
     def wait(self, condition: Callable[[], object], timeout_s: float) -> bool:
