@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from test_training import TINY
 from tiny_guide import save_tiny_guide
 
-from depth_sr_ros.models.checkpoint import load_checkpoint
+from depth_sr_ros.models.checkpoint import load_checkpoint, read_header
 from training.config import TrainConfig
 from training.data.batches import BatchMaker, sees_no_guide
 from training.module import DepthSRModule
@@ -84,3 +85,28 @@ def test_parts_that_a_batch_does_not_use_may_differ_between_processes(tmp_path: 
         load_file(folder / "model.safetensors") for folder in (guide, tmp_path / "run" / "guide")
     )
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_two_machines_train_together_under_torchrun(tmp_path: Path) -> None:
+    """Both are this one: what differs is who starts the processes, and how they find each other."""
+    config = {**CONFIG, "run": {**CONFIG["run"], "devices": 1, "nodes": 2}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    command += [str(REPO_ROOT / "training" / "train.py"), "--config", "config.yaml", "--run-dir", "run"]
+    environment = {**os.environ, "DEPTH_SR_DATA": str(tmp_path / "absent")}
+    started = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for _ in range(2)
+    ]
+    said = [each.communicate(timeout=500)[0].decode() for each in started]
+    assert [each.returncode for each in started] == [0, 0], said
+    assert sorted(text.count("Weights for the node") for text in said) == [0, 1], "one of them writes"
+    assert read_header(tmp_path / "run" / "model.safetensors").training["steps"] == 2

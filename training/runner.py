@@ -133,9 +133,7 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         accelerator=config.run.accelerator,
         devices=config.run.devices,
         num_nodes=config.run.nodes,
-        # Depth Anything gets no gradient in batches without it, which differ between processes,
-        # and the confidence none without its loss: plain DDP would wait for them.
-        strategy="ddp_find_unused_parameters_true" if config.run.devices * config.run.nodes > 1 else "auto",
+        strategy=_strategy(config),
         precision=config.run.precision,  # type: ignore[arg-type]
         # Counted in epochs, not steps: with max_steps Lightning takes a resumed run for an unfinished epoch.
         max_epochs=epochs,
@@ -149,6 +147,17 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         # The sampler of step numbers must stay as it is.
         use_distributed_sampler=False,
     )
+
+
+def _strategy(config: TrainConfig) -> str:
+    """Lightning's name for how the processes train together."""
+    if config.run.devices * config.run.nodes == 1:
+        return "auto"
+    # Depth Anything gets no gradient in batches without it, which differ between processes, and the
+    # confidence none without its loss: plain DDP would wait for them. The search costs time in each step.
+    sometimes = config.guide.path is not None and config.guide.lr > 0 and config.guide.dropout > 0
+    never = config.model.confidence and not config.loss.laplace
+    return "ddp_find_unused_parameters_true" if sometimes or never else "ddp"
 
 
 def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:

@@ -26,6 +26,9 @@ def train(
         Path | None, typer.Option(help="folder of the sources that name none: MVS-Synth, an RGB-D folder")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="stop after this many steps in all")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="GPUs, or processes of a CPU, that train together; as run.devices")
+    ] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, may repeat")] = None,
     init_from: Annotated[Path | None, typer.Option(help="start from this .safetensors checkpoint")] = None,
 ) -> None:
@@ -42,7 +45,8 @@ def train(
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
-        loaded = load_config(config, change or ())
+        together = () if devices is None else (f"run.devices={devices}",)
+        loaded = load_config(config, (*(change or ()), *together))
         if data is not None:
             sources = with_path(loaded.data.sources, str(data.resolve()))
             loaded = dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, sources=sources))
