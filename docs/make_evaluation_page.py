@@ -32,9 +32,9 @@ score), of bicubic's, and the share of the best filter's RMSE within 5 px of an 
 of the best filter's RMSE. Below 1 the network is better. Four frames of Kinect and procedural scenes, two of
 rooms and two of tracks.
 
-`edge` is behind the best filter in 21 of 126 cases: `dtof` (11), whose cells show one surface where all
+`edge` is behind the best filter in 21 of 126 cases: `dtof` (12), whose cells show one surface where all
 filters and the network take a mean; the Kinect at x16 (6 more), where 40x30 pixels with holes are left of the
-depth; `challenge` on tracks at x16; `tof` and `stereo` on procedural frames (3, by 1 or 2 %). `fast` without
+depth; `challenge` on tracks at x16; `tof` and `stereo` on procedural frames (2, by 1 and 3 %). `fast` without
 a guide is not worth its time.
 
 """
