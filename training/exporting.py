@@ -46,7 +46,7 @@ def export_run(folder: Path, which: str, out: Path) -> Path:
     except Exception as error:  # torch raises what its reader of pickles meets
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} cannot be read as a checkpoint of this run: {reason}") from error
-    git = (folder / "git.txt").read_text().strip()
+    git = (folder / "git.txt").read_text().split()[-1]  # of the last start
     save_checkpoint(
         out,
         net,
