@@ -63,7 +63,7 @@ class GraphCache:
 
         `name` stands for all that `function` depends on beside the sizes and types of its inputs. These are
         copied to where the graph reads them, on the device: their own memory may be that of the next frame's
-        upload while the graph still runs, and the copy takes microseconds.
+        upload while the graph still runs.
         """
         key = (name, *((tuple(each.shape), each.dtype) for each in inputs))
         graph = self._graphs.get(key) or self._captured(key, function, inputs)

@@ -12,8 +12,8 @@ EPS = 1e-5
 
 
 def _mean_and_variance(x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    # Not E[x^2] - E[x]^2, which cancels for maps whose mean is large beside their spread. On CUDA torch has
-    # Welford's one pass, which is slow on a CPU.
+    # Not E[x^2] - E[x]^2, which cancels for maps whose mean is large beside their spread. On CUDA torch's
+    # kernel is Welford's: one pass.
     if x.is_cuda:
         real = x[..., : size[0], : size[1]].float()
         variance, mean = torch.var_mean(real, (2, 3), correction=0, keepdim=True)
