@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real RGB-D pairs are like and synthetic ones are not: soft pictures, shifted and stepped truth.
+"""What real RGB-D pairs are like and synthetic ones are not: soft pictures; shifted, stepped, shadowed truth.
 
 A network that has only seen edges of depth exactly under crisp edges of colour puts them there. Real ones
 lie a few pixels beside; the LR depth, which was measured, says where. All choices are ours.
@@ -20,6 +20,7 @@ SHARPEN = 1.0  # largest share of the high frequencies that a camera adds
 SHIFT_PX, MAX_SHIFT_PX = (0.4, 3.0), 6  # standard deviation of the misregistration; its bound
 COMPRESSION = (0.005, 0.05)  # step of the lowest frequencies
 DISPARITY_STEPS = (60.0, 400.0)  # of the nearest surface
+SHADOW_PX = (8.0, 60.0)  # disparity of the nearest surface, seen from a second camera or a projector
 
 
 def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,7 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
 
     rgb (B, 3, H, W) in [0, 1] and depth (B, 1, H, W) metres, NaN = no surface, in and out. Each sample gets
     a picture blurred or sharpened, or compressed, or none of it; and true depth that lies whole pixels
-    beside its picture, or in steps of disparity, or neither.
+    beside its picture, or in steps of disparity, or without what a second camera does not see, or none of it.
     """
     rows = (len(rgb), 1, 1, 1)
 
@@ -44,7 +45,11 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     shift = spread * normal((len(rgb), 2, 1, 1), rgb, generator)
     shift = shift.round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
     depth = _shifted(depth, torch.where(chosen(0.6), shift, 0.0))
-    return rgb, torch.where(chosen(0.25), _stepped(depth, generator), depth)
+    depth = torch.where(chosen(0.25), _stepped(depth, generator), depth)
+    shadow = log_uniform(SHADOW_PX, rows, depth, generator)
+    mirrored = uniform(rows, depth, generator) < 0.5
+    hidden = torch.where(mirrored, _hidden(depth.flip(-1), shadow).flip(-1), _hidden(depth, shadow))
+    return rgb, torch.where(hidden & chosen(0.4), torch.nan, depth)
 
 
 def _shifted(depth: Tensor, shift: Tensor) -> Tensor:
@@ -69,3 +74,17 @@ def _stepped(depth: Tensor, generator: Generator) -> Tensor:
     # What lies beyond the last step stays as it is: a set would not know it.
     disparity = torch.round(scale / depth)
     return torch.where(disparity >= 1, scale / disparity.clamp_min(1), depth)
+
+
+def _hidden(depth: Tensor, nearest_px: Tensor) -> Tensor:
+    """What a camera or a projector to the right does not see; (B, 1, H, W), nearest_px (B, 1, 1, 1).
+
+    There a structured-light or stereo camera measures nothing: a strip beside each near thing. A pixel is
+    hidden where one further right falls at its place or left of it.
+    """
+    valid = torch.isfinite(depth)
+    nearest = torch.where(valid, depth, torch.inf).amin((1, 2, 3), keepdim=True)
+    disparity = torch.where(valid, nearest_px * nearest / depth, 0.0)
+    column = torch.arange(depth.shape[-1], device=depth.device, dtype=depth.dtype) - disparity
+    leftmost = column.flip(-1).cummin(-1).values.flip(-1)
+    return F.pad(valid[..., :-1] & (column[..., :-1] >= leftmost[..., 1:]), (0, 1))
