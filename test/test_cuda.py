@@ -192,7 +192,7 @@ def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: 
         torch.cuda._sleep(100_000_000)  # some 50 ms: the first frame is not done before the second is here
         with sync_is_an_error():
             begun = [engine.submit(*frame) for frame in frames]
-            found = [each.result()[0] for each in begun]
+            found = [each.result().metres for each in begun]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3)
     copies = sorted(

@@ -12,7 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.answer import METRES, Wanted
 from depth_sr_ros.models import native
+from depth_sr_ros.models.output_maps import OutputMaps
+from depth_sr_ros.transfer import StagedTransfer
 
 WIDTH, HEIGHT, FACTOR = 160, 128, 4
 PIXELS = WIDTH * HEIGHT
@@ -94,3 +97,29 @@ def test_torch_copies_what_its_operations_need() -> None:
         assert copies(engine, order) == TORCH, order
     assert copies(engine, "bgr") == ["flip 1x3x128x160 uint8", *TORCH]
     assert copies(engine, "rgb", confidence=True) == TORCH + CONFIDENCE
+
+
+class Transfers(StagedTransfer):
+    """A GPU's staging, in plain memory; notes what goes up and what comes down: "shape type"."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.up: list[str] = []
+        self.down: list[str] = []
+
+    def upload(self, name: str, pixels: npt.NDArray[Any], slot: int) -> Tensor:
+        self.up.append(f"{'x'.join(map(str, pixels.shape))} {pixels.dtype}")
+        return super().upload(name, pixels, slot)
+
+    def download(self, maps: Sequence[Tensor], slot: int) -> Wait:
+        wait = super().download(maps, slot)
+
+        def noting() -> tuple[npt.NDArray[Any], ...]:
+            arrays = wait()
+            self.down += [f"{'x'.join(map(str, each.shape))} {each.dtype}" for each in arrays]
+            return arrays
+
+        return noting
+
+
+SIZE = f"{HEIGHT}x{WIDTH}"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="the pipeline takes messages")
@@ -16,6 +15,7 @@ from lifecycle_client import plane, rgb_pixels
 from rclpy.parameter import Parameter
 from ros_helpers import start_ros
 
+from depth_sr_ros.answer import Answer
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
@@ -29,9 +29,9 @@ class Recorder(PassThrough):
         self.calls: list[str] = []
         self.warnings: list[str] = []
 
-    def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
+    def answer(self, *arguments: Any, **options: Any) -> Answer:
         self.calls.append("frame")
-        return super().__call__(*arguments, **options)
+        return super().answer(*arguments, **options)
 
     def forget(self) -> None:
         self.calls.append("forget")
