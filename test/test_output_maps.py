@@ -20,7 +20,8 @@ from depth_sr_ros.transfer import StagedTransfer
 from depth_sr_ros.ways import Way
 
 CPU = torch.device("cpu")
-RANGES = (None, (1.0, 4.0), (0.1, 0.1000001), (2.0, 2.0), (0.0, 1000.0))
+# A division by the second and a product with its reciprocal round many colours otherwise.
+RANGES = (None, (1.0, 4.0), (0.5, 4.0), (0.1, 0.1000001), (2.0, 2.0), (0.0, 1000.0))
 TINY, HUGE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 SPECIAL = np.array(
     [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, -HUGE, HUGE, TINY, 1e-42, 65.5349, 65.535, 65.54, 4e-4, 5e-4],
@@ -28,14 +29,17 @@ SPECIAL = np.array(
 )
 
 
+def neighbours(*values: np.ndarray) -> np.ndarray:
+    """Where rounding is decided: the values as float32, and those beside them."""
+    near = np.concatenate(values).astype(np.float32).view(np.int32)
+    return (near + np.arange(-3, 4, dtype=np.int32)[:, None]).view(np.float32)
+
+
 def depths() -> dict[str, np.ndarray]:
     """Frames of metres, float32 HxW, by what is special about them."""
     rng = np.random.default_rng(0)
     even = rng.uniform(0.2, 6.0, (47, 131)).astype(np.float32)
     mixed = np.where(rng.random(even.shape) < 0.3, rng.choice(SPECIAL, even.shape), even)
-    # Halves of a millimetre and of a colour, and their neighbours: where rounding is decided.
-    halves = ((np.arange(1, 65536, 7) + 0.5) / 1000).astype(np.float32)
-    halves = np.stack([np.nextafter(halves, np.float32(0)), halves, np.nextafter(halves, np.float32(99))])
     one = np.full((30, 40), np.nan, np.float32)
     one[7, 9] = 2.5
     return {
@@ -43,7 +47,10 @@ def depths() -> dict[str, np.ndarray]:
         "mixed": mixed.astype(np.float32),
         "any bits": rng.integers(0, 2**32, (90, 101), np.uint32).view(np.float32),
         "any positive": rng.integers(0, 0x7F80_0000, (64, 67), np.uint32).view(np.float32),
-        "halves": halves,
+        "halves": neighbours((np.arange(1, 65536, 7) + 0.5) / 1000),
+        "colour halves": neighbours(
+            *(hi - (np.arange(255) + 0.5) * ((hi - lo) / 255) for lo, hi in RANGES[1:3])
+        ),
         "few depths": rng.choice(np.array([1.0, 1.1, 3.0], np.float32), (33, 77)),
         "constant": np.full((20, 30), 2.0, np.float32),
         "one valid pixel": one,
