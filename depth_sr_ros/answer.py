@@ -71,16 +71,17 @@ class Answer:
     def picture(self) -> npt.NDArray[np.uint8]:
         """Depth as `colorize` has it, uint8 HxWx3 RGB, black where it is unknown."""
         found = self._found("picture", "metres")
-        return (
-            found if found.dtype == np.uint8 else colorize(found, *(self.wanted.color_range or (None, None)))
-        )
+        if found.dtype == np.uint8:
+            return found
+        return colorize(found, *(self.wanted.color_range or (None, None)))
 
     def depth_for(self, encoding: str) -> npt.NDArray[Any]:
         """What `image_codec.encode_depth` needs for an image of this encoding: millimetres or metres."""
         return self._found("millimetres" if encoding == "16UC1" else "metres", "metres")
 
     def _found(self, name: str, source: str) -> npt.NDArray[Any]:
-        """The map, or the one that it can be made of. The first line is the same on every device."""
+        """The map, or the one that it can be made of."""
+        # Before all else: who forgot to want it is told on every device, not on a GPU alone.
         if name not in self.wanted.maps:
             raise KeyError(name)
         return self.made[name] if name in self.made else self.made[source]

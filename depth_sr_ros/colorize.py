@@ -48,10 +48,9 @@ def colorize(
         lo = measured[tail] if lo is None else lo
         hi = measured[last - tail] if hi is None else hi
     near, far = np.float32(lo), np.float32(hi)
-    with np.errstate(over="ignore"):  # beyond the range by more than float32 holds
-        level = (far - np.where(valid, depth, far)) * (
-            np.float32(255) / max(far - near, np.float32(MIN_SPAN_M))
-        )
+    scale = np.float32(255) / max(far - near, np.float32(MIN_SPAN_M))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is far beyond the range
+        level = (far - np.where(valid, depth, far)) * scale
     np.rint(np.clip(level, 0, 255, out=level), out=level)
     out = np.asarray(cv2.applyColorMap(level.astype(np.uint8), COLORS[:, None]), np.uint8)
     out[~valid] = 0
