@@ -33,6 +33,12 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(options)}{hint}")
 
 
+def check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    """Raise ConfigError unless `value` is one of the lowest to the highest of `limits`."""
+    if not limits[0] <= value <= limits[1]:
+        raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")
+
+
 def check_keys(where: str, given: Iterable[str], allowed: Iterable[str]) -> None:
     """Raise ConfigError on the first key of `given` that is not in `allowed`, naming the nearest one."""
     options = list(allowed)

@@ -13,7 +13,15 @@ import numpy.typing as npt
 import torch
 
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.config import GUIDE_PACES, GUIDE_SIDE, GUIDE_SIDES, PRECISIONS, RUNTIMES, check_choice
+from depth_sr_ros.config import (
+    GUIDE_PACES,
+    GUIDE_SIDE,
+    GUIDE_SIDES,
+    PRECISIONS,
+    RUNTIMES,
+    check_choice,
+    check_range,
+)
 from depth_sr_ros.cuda_graphs import GraphCache
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame
@@ -75,8 +83,8 @@ class DepthSuperResolver:
         self._device = resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
         check_choice("runtime", runtime, ("auto", *RUNTIMES))
-        _check_range("guide_size", guide_size, GUIDE_SIDES)
-        _check_range("guide_every_n", guide_every_n, GUIDE_PACES)
+        check_range("guide_size", guide_size, GUIDE_SIDES)
+        check_range("guide_every_n", guide_every_n, GUIDE_PACES)
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
         guide = None if guide_path is None else DepthAnythingGuide.from_folder(guide_path, guide_size)
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
@@ -328,8 +336,3 @@ class DepthSuperResolver:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
-
-
-def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
-    if not limits[0] <= value <= limits[1]:
-        raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")
