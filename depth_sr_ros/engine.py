@@ -101,6 +101,9 @@ class DepthSuperResolver:
         self._transfer = transfer_to(self._device)
         self._under_way: list[PendingAnswer] = []  # the oldest first
         self.device = str(self._device)
+        self.guide_share: float | None = None
+        """How much of the guide the last answer took, 0 (it disagreed with the depth) to 1; None: there is
+        none that is checked."""
         self.info: dict[str, Any] = {
             "variant": header.variant,
             "version": header.version,
@@ -108,6 +111,7 @@ class DepthSuperResolver:
             "hash": weights_hash(path),
             "training": dict(header.training),
             "metrics": dict(header.metrics),
+            "guide": _guide_text(header.model.guide, guide),
         }
 
     @property
@@ -226,7 +230,20 @@ class DepthSuperResolver:
                 # Not a part of a graph: its parameters change with the cameras.
                 raw = registration(metres_of(raw, request.depth_unit_m))[0, 0]
                 request = request._replace(depth_unit_m=1.0)
-            return self._transfer.download(self._runner(request, pixels, raw), slot)
+            wait = self._transfer.download(self._runner(request, pixels, raw), slot)
+            return self._noting_guide(wait) if self._runner.checks_guide else wait
+
+    def _noting_guide(self, wait: Wait) -> Wait:
+        """`wait` without its last map, the share of the guide, which is noted."""
+
+        # The check is made on the device, and to ask for its result there would be a wait of its own. It
+        # travels as the last map: four bytes more before the event that is waited for anyway.
+        def noted() -> tuple[npt.NDArray[Any], ...]:
+            *maps, share = wait()
+            self.guide_share = float(share[0, 0])
+            return tuple(maps)
+
+        return noted
 
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Streams, events and graphs are the current device's."""
@@ -331,6 +348,13 @@ class DepthSuperResolver:
         start = time.perf_counter()
         self(rgb, depth)  # its result is on the host: nothing is still under way
         return time.perf_counter() - start
+
+
+def _guide_text(kind: str, guide: DepthAnythingGuide | None) -> str:
+    """What guides the network, in words; `kind`: ModelConfig.guide."""
+    if kind == "none":
+        return "none: this variant takes none"
+    return "none: guide.path is empty" if guide is None else f"Depth Anything, {guide.short_side} pixels"
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

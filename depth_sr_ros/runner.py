@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from depth_sr_ros.cuda_graphs import Function, GraphCache
-from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.depth_sr import Answer, DepthSRNet
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import image_of, metres_of, without_far_pixels
@@ -44,9 +44,15 @@ class NetworkRunner:
         self.guide = guide
         self.graphs = graphs
 
+    @property
+    def checks_guide(self) -> bool:
+        """Whether answers end with how much of the guide was taken."""
+        return self._model.guide is not None and self._model.config.guide_check
+
     def __call__(self, request: Request, pixels: Tensor, raw: Tensor) -> tuple[Tensor, ...]:
         """Depth (1, 1, H, W), and confidence where it is asked for, of uint8 pixels (H, W, C) and raw depth
-        (h, w); what a way with graphs gives is overwritten by its next frame.
+        (h, w); then, with `checks_guide`, how much of the guide was taken, (1, 1, 1, 1). What a way with
+        graphs gives is overwritten by its next frame.
         """
         run = self.graphs if request.way.runtime == "cuda_graph" else _run_as_it_is
         inputs = [pixels, raw]
@@ -70,21 +76,17 @@ class NetworkRunner:
         """From a camera's pixels to the maps that are asked for. On CUDA it must not wait for the device."""
         image = image_of(pixels, request.channel_order, request.output_size)
         lr = metres_of(raw, request.depth_unit_m)
-        maps = self._network(request, image, lr, relative)
+        answer = self._network(request, image, lr, relative)
+        maps = tuple(each for each in (answer.depth, answer.confidence) if each is not None)
         distance = request.max_fill_distance
-        return maps if distance is None else without_far_pixels(maps, lr, distance)
+        maps = maps if distance is None else without_far_pixels(maps, lr, distance)
+        return maps if answer.guide_share is None else (*maps, answer.guide_share)
 
-    def _network(
-        self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def _network(self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None) -> Answer:
         if request.way.runtime == "native" and self.native is not None:
-            if request.confidence:
-                return self.native.upsample_with_confidence(image, lr, relative)
-            return (self.native.upsample(image, lr, relative),)
+            return self.native.answer(image, lr, relative, confidence=request.confidence)
         with self._autocast(request.way):
-            if request.confidence:
-                return self._model.upsample_with_confidence(image, lr, relative)
-            return (self._model.upsample(image, lr, relative),)
+            return self._model.answer(image, lr, relative, confidence=request.confidence)
 
     def _autocast(self, way: Way) -> contextlib.AbstractContextManager[Any]:
         if way.precision == "float32":

@@ -41,6 +41,13 @@ def test_auto_chooses_the_gpu_in_half_precision() -> None:
     assert "float16" in engine.description
 
 
+class Brightness(torch.nn.Module):
+    """In place of Depth Anything."""
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        return rgb.mean(1, keepdim=True)
+
+
 def sized(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """A frame of that size: RGB, and depth of a quarter of it."""
     rng = np.random.default_rng(width)
@@ -176,6 +183,20 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
             engine(rgb, DEPTH, **more)  # a capture waits, and may
         with sync_is_an_error():
             engine(rgb, DEPTH, **more)
+    assert engine.warnings == []
+
+
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+def test_the_guides_check_is_read_without_a_wait_of_its_own(runtime: str) -> None:
+    engine = DepthSuperResolver(device="cuda", runtime=runtime, variant="fast")
+    # of RGB alone: here it only matters that there is one, and that it is checked
+    engine._model.guide = Brightness()  # type: ignore[assignment]
+    for _ in range(3):
+        engine(RGB, DEPTH)
+    engine.guide_share = None
+    with sync_is_an_error():
+        engine(RGB, DEPTH)
+    assert engine.guide_share == 0  # noise shows nothing of noise
     assert engine.warnings == []
 
 

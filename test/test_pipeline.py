@@ -28,6 +28,7 @@ class Recorder(PassThrough):
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.warnings: list[str] = []
+        self.guide_share: float | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         self.calls.append("frame")
@@ -98,6 +99,19 @@ def test_the_first_frame_after_a_clear_does_not(rig: tuple[Pipeline, Recorder]) 
     send(rig, 100 * NS_PER_S)
     rig[0].clear()
     assert send(rig, 100 * NS_PER_S + NS_PER_S // 30) == ["forget", "frame"]
+
+
+def test_frames_that_left_their_guide_out_are_counted(rig: tuple[Pipeline, Recorder]) -> None:
+    pipeline, engine = rig
+    shares: list[float | None] = [None, 0.0, 0.5, 0.0, 1.0]
+    for i, share in enumerate(shares):
+        engine.guide_share = share
+        send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
+    snapshot = pipeline.snapshot()
+    assert (snapshot["guide_left_out"], snapshot["guide_left_out_recent"]) == (2, 2)
+    pipeline.clear()  # another camera may come
+    snapshot = pipeline.snapshot()
+    assert (snapshot["guide_left_out"], snapshot["guide_left_out_recent"]) == (2, 0)
 
 
 def test_a_warning_that_comes_with_a_frame_is_logged_once(

@@ -22,7 +22,7 @@ from depth_sr_ros.ros.extrinsics import Registrar, size_mismatch, view_mismatch
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.outputs import Outputs, Result
 from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
-from depth_sr_ros.stats import Rate, Window
+from depth_sr_ros.stats import Occurrences, Rate, Window
 from depth_sr_ros.worker import EngineWorker
 
 # (rgb, depth, channel_order=, ...) -> metres, as depth_sr_ros.engine.DepthSuperResolver
@@ -107,6 +107,7 @@ class Pipeline:
         self._rates = {name: Rate() for name in ("rgb", "depth", "output")}
         self._times = {name: Window() for name in ("latency", *STAGES, "age")}
         self._offsets = Window()
+        self._guide_left_out = Occurrences()
         self._published = self._publish_errors = self._prepared_sizes = 0
         self._known_sizes = {(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))}
         self._last_seen: dict[str, float] = {}
@@ -142,6 +143,7 @@ class Pipeline:
         self._mailbox.clear()
         self._worker.wait_idle()
         self._last_frame = None
+        self._guide_left_out.forget_last()
         self._last_seen = {}
         # The camera may come back with another resolution, and its images before their CameraInfo.
         self._infos = {"rgb": None, "depth": None}
@@ -211,6 +213,8 @@ class Pipeline:
         else:
             metres = engine(rgb, depth, **options)
         inferred = time.monotonic()
+        if (share := getattr(engine, "guide_share", None)) is not None:
+            self._guide_left_out.add(share == 0)
         for warning in new_warnings(engine):
             self._report(warning)
         result = Result(
@@ -323,6 +327,8 @@ class Pipeline:
         for name, window in self._times.items():
             times = window.percentiles()
             out |= {f"{name}_p50_ms": times.p50, f"{name}_p95_ms": times.p95, f"{name}_max_ms": times.max}
+        left_out, left_out_recently = self._guide_left_out.counts()
+        out |= {"guide_left_out": left_out, "guide_left_out_recent": left_out_recently}
         now = time.monotonic()
         silent = {name: now - self._last_seen.get(name, now) for name in ("rgb", "depth")}
         out |= {f"{name}_silent_s": seconds for name, seconds in silent.items()}
