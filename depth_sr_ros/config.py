@@ -14,8 +14,8 @@ GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
 HEADS = ("residual", "kernel")
 PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
-# torch's own operations; the CPU kernels of native/; torch's operations as a CUDA graph
-RUNTIMES = ("torch", "native", "cuda_graph")
+# torch's own operations; the CPU kernels of native/; torch's operations as a CUDA graph; torch.compile
+RUNTIMES = ("torch", "native", "cuda_graph", "compile")
 NORMALIZATIONS = ("fixed", "frame", "log")
 # The guide's short side in pixels: the published one, and from eight patches of Depth Anything to twice that.
 GUIDE_SIDE = 518

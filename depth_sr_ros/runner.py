@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from depth_sr_ros.compiled import CompiledNetwork
 from depth_sr_ros.cuda_graphs import Function, GraphCache
 from depth_sr_ros.models.depth_sr import Answer, DepthSRNet
 from depth_sr_ros.models.native import NativeNetwork
@@ -32,15 +33,21 @@ class Request(NamedTuple):
 class NetworkRunner:
     """The network with what is kept from frame to frame: the guide's relative depth, and CUDA graphs.
 
-    `native`: the same network on the CPU kernels, for the way of that name. Called in inference mode, with
-    the network's device the current one.
+    `native`: the same network on the CPU kernels, `compiled`: by torch.compile, for the ways of these names.
+    Called in inference mode, with the network's device the current one.
     """
 
     def __init__(
-        self, model: DepthSRNet, native: NativeNetwork | None, guide: PacedGuide, graphs: GraphCache
+        self,
+        model: DepthSRNet,
+        native: NativeNetwork | None,
+        guide: PacedGuide,
+        graphs: GraphCache,
+        compiled: CompiledNetwork | None = None,
     ) -> None:
         self._model = model
         self.native = native
+        self.compiled = compiled
         self.guide = guide
         self.graphs = graphs
 
@@ -54,7 +61,7 @@ class NetworkRunner:
         (h, w); then, with `checks_guide`, how much of the guide was taken, (1, 1, 1, 1). What a way with
         graphs gives is overwritten by its next frame.
         """
-        run = self.graphs if request.way.runtime == "cuda_graph" else _run_as_it_is
+        run = self.graphs if request.way.has_graphs(pixels.device) else _run_as_it_is
         inputs = [pixels, raw]
         if self._model.guide is not None:
             seen = request._replace(depth_unit_m=1.0, max_fill_distance=None, confidence=False)
@@ -85,8 +92,9 @@ class NetworkRunner:
     def _network(self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None) -> Answer:
         if request.way.runtime == "native" and self.native is not None:
             return self.native.answer(image, lr, relative, confidence=request.confidence)
+        compiled = self.compiled if request.way.runtime == "compile" else None
         with self._autocast(request.way):
-            return self._model.answer(image, lr, relative, confidence=request.confidence)
+            return (compiled or self._model).answer(image, lr, relative, confidence=request.confidence)
 
     def _autocast(self, way: Way) -> contextlib.AbstractContextManager[Any]:
         if way.precision == "float32":

@@ -14,6 +14,7 @@ from test_guide_pace import files, resolver  # noqa: F401  files is a fixture
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.compiled import why_not_compiled
 from depth_sr_ros.cuda_graphs import MAX_GRAPHS, Captured, Function
 from depth_sr_ros.errors import FrameError
 from training.config import TrainConfig
@@ -184,6 +185,36 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
         with sync_is_an_error():
             engine(rgb, DEPTH, **more)
     assert engine.warnings == []
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("variant", "precision"), [("edge", "float32"), ("edge", "float16"), ("fast", "float16")]
+)
+def test_compiled_code_is_captured_and_answers_as_eager(variant: str, precision: str) -> None:
+    if reason := why_not_compiled(torch.device("cuda")):
+        pytest.skip(reason)
+    options = {"device": "cuda", "variant": variant, "precision": precision}
+    compiled, eager = (DepthSuperResolver(runtime=name, **options) for name in ("compile", "torch"))
+    compiled.warm_up((640, 480), (160, 120))
+    assert (compiled.runtime, captured(compiled)) == ("compile", 1)
+    for shift in range(4):
+        frame = np.roll(RGB, 50 * shift, 1), np.roll(DEPTH, 13 * shift, 1)
+        relative = np.abs(compiled(*frame) - eager(*frame)) / eager(*frame)
+        assert np.median(relative) < (1e-4 if precision == "float32" else 1e-2)
+    with sync_is_an_error():
+        compiled(RGB, DEPTH)
+
+
+@pytest.mark.timeout(900)
+def test_auto_compiles_where_a_frame_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("depth_sr_ros.engine.WORTH_COMPILING_S", 0.0)
+    engine = DepthSuperResolver(device="cuda")
+    engine.warm_up((640, 480), (160, 120), said.append)
+    assert engine.runtime in ("cuda_graph", "compile")
+    possible = not why_not_compiled(torch.device("cuda"))
+    assert (len(said), len(engine.warnings)) == ((1, 0) if possible else (0, 1))
 
 
 @pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])

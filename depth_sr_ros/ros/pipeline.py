@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rclpy.clock import Clock
+from rclpy.logging import get_logger
 from sensor_msgs.msg import CameraInfo
 
 from depth_sr_ros.camera import output_size
+from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.mailbox import Mailbox
 from depth_sr_ros.pairing import Pair
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
@@ -368,7 +370,11 @@ def load_engine(values: dict[str, Any]) -> Engine:
         precision=values["engine.precision"],
         runtime=values["engine.runtime"],
     )
-    engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
+    # At the size that the network will see: compiled code holds for no other. What is too small for the
+    # network is told with each frame.
+    rgb_size = output_size(*values["warmup.rgb_size"], values["output.max_side"])
+    rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else tuple(values["warmup.rgb_size"])
+    engine.warm_up(rgb_size, tuple(values["warmup.depth_size"]), get_logger("depth_sr").info)
     return engine
 
 
