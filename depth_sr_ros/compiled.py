@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.models.depth_sr import Answer, DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate
 
 LEAST_CAPABILITY = (7, 0)  # of a CUDA device, for Triton
 
@@ -96,15 +96,15 @@ class CompiledNetwork:
 
         self._run = CompiledOnce(run)
 
-    def answer(
+    def estimate(
         self,
         rgb: Tensor,
         depth_lr: Tensor,
         relative_depth: Tensor | None = None,
         *,
         confidence: bool = False,
-    ) -> Answer:
-        """As `DepthSRNet.answer`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres."""
+    ) -> Estimate:
+        """As `DepthSRNet.estimate`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres."""
         # As contiguous planes, whatever a camera's channel order made of them: compiled code holds for one
         # layout. Of rgb8 none of them is a copy.
         given = [rgb[0].permute(1, 2, 0), depth_lr[0, 0]]
@@ -112,9 +112,9 @@ class CompiledNetwork:
         found = self._run(*(each.contiguous() for each in given))
         if found is None:
             self._tell_once(rgb, depth_lr)
-            return self._net.answer(rgb, depth_lr, relative_depth, confidence=confidence)
+            return self._net.estimate(rgb, depth_lr, relative_depth, confidence=confidence)
         depth, features, *share = found
-        return self._net.answer_of(depth, features, *(share or [None]), depth_lr, confidence=confidence)
+        return self._net.estimate_of(depth, features, *(share or [None]), depth_lr, confidence=confidence)
 
     def _tell_once(self, rgb: Tensor, depth_lr: Tensor) -> None:
         if self._has_warned or self._run.kind is None:

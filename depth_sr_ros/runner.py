@@ -12,7 +12,7 @@ from torch import Tensor
 
 from depth_sr_ros.compiled import CompiledNetwork
 from depth_sr_ros.cuda_graphs import Function, GraphCache
-from depth_sr_ros.models.depth_sr import Answer, DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import image_of, metres_of, without_far_pixels
@@ -38,16 +38,11 @@ class NetworkRunner:
     """
 
     def __init__(
-        self,
-        model: DepthSRNet,
-        native: NativeNetwork | None,
-        guide: PacedGuide,
-        graphs: GraphCache,
-        compiled: CompiledNetwork | None = None,
+        self, model: DepthSRNet, native: NativeNetwork | None, guide: PacedGuide, graphs: GraphCache
     ) -> None:
         self._model = model
         self.native = native
-        self.compiled = compiled
+        self.compiled: CompiledNetwork | None = None
         self.guide = guide
         self.graphs = graphs
 
@@ -83,18 +78,18 @@ class NetworkRunner:
         """From a camera's pixels to the maps that are asked for. On CUDA it must not wait for the device."""
         image = image_of(pixels, request.channel_order, request.output_size)
         lr = metres_of(raw, request.depth_unit_m)
-        answer = self._network(request, image, lr, relative)
-        maps = tuple(each for each in (answer.depth, answer.confidence) if each is not None)
+        estimate = self._network(request, image, lr, relative)
+        maps = tuple(each for each in (estimate.depth, estimate.confidence) if each is not None)
         distance = request.max_fill_distance
         maps = maps if distance is None else without_far_pixels(maps, lr, distance)
-        return maps if answer.guide_share is None else (*maps, answer.guide_share)
+        return maps if estimate.guide_share is None else (*maps, estimate.guide_share)
 
-    def _network(self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None) -> Answer:
+    def _network(self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None) -> Estimate:
         if request.way.runtime == "native" and self.native is not None:
-            return self.native.answer(image, lr, relative, confidence=request.confidence)
+            return self.native.estimate(image, lr, relative, confidence=request.confidence)
         compiled = self.compiled if request.way.runtime == "compile" else None
         with self._autocast(request.way):
-            return (compiled or self._model).answer(image, lr, relative, confidence=request.confidence)
+            return (compiled or self._model).estimate(image, lr, relative, confidence=request.confidence)
 
     def _autocast(self, way: Way) -> contextlib.AbstractContextManager[Any]:
         if way.precision == "float32":

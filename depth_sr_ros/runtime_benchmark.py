@@ -152,7 +152,7 @@ def _compiled(net: DepthSRNet, precision: str) -> Run:
     @torch.inference_mode()
     def run(inputs: Inputs) -> npt.NDArray[np.float32]:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            return compiled.answer(*_tensors(inputs)).depth.numpy()
+            return compiled.estimate(*_tensors(inputs)).depth.numpy()
 
     return run
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +143,7 @@ def test_a_compilation_that_fails_ends_the_start_by_name_and_is_a_line_under_aut
     assert said == [engine.COMPILING]
     (line,) = resolver.warnings
     assert line.startswith("the network runs without torch.compile: torch.compile failed")
+    assert "\n" not in line
     assert resolver.runtime == "torch" and np.isfinite(resolver(RGB, DEPTH)).all()
 
 
@@ -153,11 +154,9 @@ def test_a_compilation_that_fails_ends_the_start_by_name_and_is_a_line_under_aut
     ("variant", "precision", "difference"),
     [("edge", "float32", 1e-4), ("edge", "bfloat16", 2e-2), ("fast", "float32", 1e-4)],
 )
-def test_the_compiled_network_answers_as_torch(
-    variant: str, precision: str, difference: float, tmp_path: Path
-) -> None:
+def test_the_compiled_network_answers_as_torch(variant: str, precision: str, difference: float) -> None:
     """Real compilations of whole networks: half a minute to minutes each."""
-    options = {"device": "cpu", "variant": variant, "precision": precision}
+    options: dict[str, Any] = {"device": "cpu", "variant": variant, "precision": precision}
     compiled, eager = (DepthSuperResolver(runtime=name, **options) for name in ("compile", "torch"))
     for resolver in (compiled, eager):
         if variant == "fast":

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,7 +195,7 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
 def test_compiled_code_is_captured_and_answers_as_eager(variant: str, precision: str) -> None:
     if reason := why_not_compiled(torch.device("cuda")):
         pytest.skip(reason)
-    options = {"device": "cuda", "variant": variant, "precision": precision}
+    options: dict[str, Any] = {"device": "cuda", "variant": variant, "precision": precision}
     compiled, eager = (DepthSuperResolver(runtime=name, **options) for name in ("compile", "torch"))
     compiled.warm_up((640, 480), (160, 120))
     assert (compiled.runtime, captured(compiled)) == ("compile", 1)

@@ -16,10 +16,12 @@ from lifecycle_client import plane, rgb_pixels
 from rclpy.parameter import Parameter
 from ros_helpers import start_ros
 
+from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.parameters import TABLE
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
-from depth_sr_ros.ros.pipeline import Pipeline
+from depth_sr_ros.ros.pipeline import Pipeline, load_engine
 
 
 class Recorder(PassThrough):
@@ -121,6 +123,24 @@ def test_a_warning_that_comes_with_a_frame_is_logged_once(
     for i in range(2):
         send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
     assert capfd.readouterr().err.count("no CUDA graph could be made") == 1
+
+
+@pytest.mark.parametrize(("max_side", "expected"), [(0, (128, 96)), (64, (64, 48)), (40, (128, 96))])
+def test_the_start_prepares_for_the_size_that_the_network_sees(
+    max_side: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not for one that is too small for it: the frames say that."""
+    sizes: list[tuple[int, int]] = []
+    prepare = DepthSuperResolver.warm_up
+
+    def noted(engine: DepthSuperResolver, rgb_size: tuple[int, int], *rest: Any) -> None:
+        sizes.append(rgb_size)
+        prepare(engine, rgb_size, *rest)
+
+    monkeypatch.setattr(DepthSuperResolver, "warm_up", noted)
+    values = {spec.name: spec.default for spec in TABLE} | {"output.max_side": max_side, "device": "cpu"}
+    load_engine(values | {"warmup.rgb_size": [128, 96], "warmup.depth_size": [16, 12], "engine.threads": 1})
+    assert sizes == [expected]
 
 
 def test_a_subscription_that_succeeds_leaves_a_failure_of_another_kind(node: DepthSRNode) -> None:

@@ -43,7 +43,7 @@ class DepthPrediction:
         return self.normalizer.normalize(self.depth)
 
 
-class Answer(NamedTuple):
+class Estimate(NamedTuple):
     """`depth` (B, 1, H, W) float32, metres; `confidence`, as large, 0 to 1, where it was asked for;
     `guide_share` (B, 1, 1, 1), 0 to 1, where a guide was checked: how much of it was taken.
     """
@@ -169,23 +169,23 @@ class DepthSRNet(nn.Module):
         return torch.cat([self.unet.cells(guide_map.to(pixels.dtype)), pixels], 1)
 
     @torch.inference_mode()
-    def answer(
+    def estimate(
         self,
         rgb: Tensor,
         depth_lr: Tensor,
         relative_depth: Tensor | None = None,
         *,
         confidence: bool = False,
-    ) -> Answer:
+    ) -> Estimate:
         """uint8 rgb (B, 3, H, W) and metres (B, 1, h, w) -> metres, and what is known of them.
 
         A sample without any valid LR pixel comes back all NaN: there is no scale to answer with.
         `confidence`: of a network with that head alone.
         """
         said = self(rgb, depth_lr.float(), relative_depth)
-        return self.answer_of(said.depth, said.features, said.guide_share, depth_lr, confidence=confidence)
+        return self.estimate_of(said.depth, said.features, said.guide_share, depth_lr, confidence=confidence)
 
-    def answer_of(
+    def estimate_of(
         self,
         metres: Tensor,
         features: Tensor,
@@ -193,23 +193,23 @@ class DepthSRNet(nn.Module):
         depth_lr: Tensor,
         *,
         confidence: bool,
-    ) -> Answer:
+    ) -> Estimate:
         """What a way to run the network answers, of its depth (B, 1, H, W) and the features behind it."""
         log_scale = self._log_scale(metres, features) if confidence else None
         chance = None if log_scale is None else known_depth(confidence_of(log_scale), depth_lr)
-        return Answer(known_depth(metres, depth_lr), chance, guide_share)
+        return Estimate(known_depth(metres, depth_lr), chance, guide_share)
 
     def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
-        """The depth of `answer`."""
-        return self.answer(rgb, depth_lr, relative_depth).depth
+        """The depth of `estimate`."""
+        return self.estimate(rgb, depth_lr, relative_depth).depth
 
     def upsample_with_confidence(
         self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Depth and confidence of `answer`."""
-        answer = self.answer(rgb, depth_lr, relative_depth, confidence=True)
-        assert answer.confidence is not None
-        return answer.depth, answer.confidence
+        """Depth and confidence of `estimate`."""
+        estimate = self.estimate(rgb, depth_lr, relative_depth, confidence=True)
+        assert estimate.confidence is not None
+        return estimate.depth, estimate.confidence
 
 
 def known_depth(depth: Tensor, depth_lr: Tensor) -> Tensor:

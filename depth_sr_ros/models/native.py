@@ -20,7 +20,7 @@ from torch import Tensor
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.back_projection import LEAST_SHARE
-from depth_sr_ros.models.depth_sr import Answer, DepthSRNet, LRInput
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate, LRInput
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE
 from depth_sr_ros.models.kernel_head import LOGIT_RANGE
 from depth_sr_ros.models.native_weights import (
@@ -148,26 +148,26 @@ class NativeNetwork:
         self._nearest: list[Tensor] = []  # of rows and of columns
 
     @torch.inference_mode()
-    def answer(
+    def estimate(
         self,
         rgb: Tensor,
         depth_lr: Tensor,
         relative_depth: Tensor | None = None,
         *,
         confidence: bool = False,
-    ) -> Answer:
-        """As `DepthSRNet.answer`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres.
+    ) -> Estimate:
+        """As `DepthSRNet.estimate`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres.
 
         relative_depth (1, 1, H, W) replaces the guide's own answer.
         """
         depth, features, share = self._answer(rgb, depth_lr, relative_depth)
         # The confidence is small products for each cell, by torch: while nobody listens, nothing is computed.
         features = features.permute(2, 0, 1)[None]
-        return self._net.answer_of(depth, features, share, depth_lr, confidence=confidence)
+        return self._net.estimate_of(depth, features, share, depth_lr, confidence=confidence)
 
     def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
-        """The depth of `answer`."""
-        return self.answer(rgb, depth_lr, relative_depth).depth
+        """The depth of `estimate`."""
+        return self.estimate(rgb, depth_lr, relative_depth).depth
 
     def _answer(
         self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None
