@@ -72,6 +72,8 @@ class Settings:
     device: str = "auto"
     guide_size: int | None = None
     """Short side, pixels, of the image that the guide of `guide_path` sees; None: the published one."""
+    compiled: bool = False
+    """Also torch.compile."""
 
 
 def run_engine_benchmark(
@@ -149,7 +151,7 @@ def _subjects(settings: Settings, device: torch.device, folder: Path) -> list[Su
     asked = list(dict.fromkeys(settings.precisions))
     chosen = (settings.variants, settings.checkpoint, settings.guide_path, folder, settings.guide_size)
     for network in networks(*chosen):
-        ways = network_ways(network, device, asked)
+        ways = network_ways(network, device, asked, settings.compiled)
         precisions = list(dict.fromkeys(way.precision for way in ways))
         out.append((network, precisions, network_methods(network, ways, device)))
     for side in settings.depth_anything:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from depth_sr_ros.baselines import run_baseline
+from depth_sr_ros.compiled import why_not_compiled
 from depth_sr_ros.config import GUIDE_SIDE, GUIDE_SIDES, VARIANTS, ModelConfig, check_choice, check_range
 from depth_sr_ros.cost import Cost, count
 from depth_sr_ros.engine import DepthSuperResolver
@@ -132,14 +133,23 @@ def networks(
     return out
 
 
-def network_ways(network: Network, device: torch.device, precisions: Sequence[str]) -> list[Way]:
-    """Those that the engine would try, or, where `precisions` are named, all of theirs."""
+def network_ways(
+    network: Network, device: torch.device, precisions: Sequence[str], compiled: bool = False
+) -> list[Way]:
+    """Those that the engine would try, or, where `precisions` are named, all of theirs; with `compiled` also
+    torch.compile in each precision.
+
+    Raises ConfigError where torch.compile cannot work.
+    """
     possible = ways_on(str(device), network.model)
-    if not precisions:
-        return list(possible)
     runtimes = dict.fromkeys(way.runtime for way in possible)
-    asked = [Way(runtime, name) for name in precisions for runtime in runtimes]
-    return [way for way in asked if way.runtime != "native" or way in possible]
+    asked = [Way(runtime, name) for name in precisions for runtime in runtimes] or list(possible)
+    ways = [way for way in asked if way.runtime != "native" or way in possible]
+    if not compiled:
+        return ways
+    if reason := why_not_compiled(device):
+        raise ConfigError(f"--compile is not possible here: {reason}")
+    return ways + [Way("compile", name) for name in dict.fromkeys(way.precision for way in ways)]
 
 
 def network_methods(network: Network, ways: Sequence[Way], device: torch.device) -> list[Method]:

@@ -70,6 +70,13 @@ def benchmark(
             "it for more."
         ),
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Also time torch.compile: a minute or more to start, for each network, size and precision.",
+        ),
+    ] = False,
     runtimes: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,10 +99,11 @@ def benchmark(
         "--guide-path": guide_path,
         "--guide-size": guide_size,
         "--depth-anything": depth_anything,
+        "--compile": compiled,
         "--picture": picture,
     }
     for name, value in only_engine.items():
-        if value not in (None, []) and (node or runtimes):
+        if value not in (None, []) and value is not False and (node or runtimes):
             raise ConfigError(
                 f"{name} has no meaning with {'--node' if node else '--runtimes'}: leave one out"
             )
@@ -128,5 +136,6 @@ def benchmark(
         depth_anything or (),
         device,
         guide_size,
+        compiled,
     )
     run_engine_benchmark(settings, json, picture, Console())

@@ -113,8 +113,9 @@ class CompiledNetwork:
         if found is None:
             self._tell_once(rgb, depth_lr)
             return self._net.estimate(rgb, depth_lr, relative_depth, confidence=confidence)
-        depth, features, *share = found
-        return self._net.estimate_of(depth, features, *(share or [None]), depth_lr, confidence=confidence)
+        depth, features, *rest = found
+        share = rest[0] if rest else None
+        return self._net.estimate_of(depth, features, share, depth_lr, confidence=confidence)
 
     def _tell_once(self, rgb: Tensor, depth_lr: Tensor) -> None:
         if self._has_warned or self._run.kind is None:

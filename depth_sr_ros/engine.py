@@ -288,7 +288,7 @@ class DepthSuperResolver:
         self,
         rgb_size: tuple[int, int],
         depth_size: tuple[int, int],
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], object] = lambda text: None,
     ) -> None:
         """Run on (width, height) sizes, so that the first real frame does not pay for preparations.
 
@@ -319,7 +319,7 @@ class DepthSuperResolver:
         self.forget()  # the relative depth of noise
 
     def _late_trial(
-        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], say: Callable[[str], None]
+        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], say: Callable[[str], object]
     ) -> dict[Way, float]:
         """As _trial, of torch.compile; where it is not possible or fails `warnings` has the reason."""
         reason = why_not_compiled(self._device)

@@ -36,10 +36,11 @@ REFERENCE = Way("torch", "float32")  # what all others are compared with
 
 
 def ways_on(device: str, config: ModelConfig) -> tuple[Way, ...]:
-    """All ways to run such a network on `device`, as the engine takes it; ConfigError on a wrong one."""
-    options = ("auto", "auto", resolve_device(device))
-    late = [way for way in late_ways(*options) if not why_not_compiled(options[2])]
-    return (*possible_ways(*options, config), *late)
+    """The ways to run such a network on `device`, as the engine takes it, but those that compile first.
+
+    Raises ConfigError on a wrong device.
+    """
+    return possible_ways("auto", "auto", resolve_device(device), config)
 
 
 def possible_ways(runtime: str, precision: str, device: torch.device, config: ModelConfig) -> tuple[Way, ...]:

@@ -277,6 +277,7 @@ def test_the_panels_of_the_picture_are_ordered_by_size_and_marked_with_floors() 
             ("--guide-path", "untrained", "--guide-size", 252),
             "edge takes no guide",
         ),
+        (("--node", "--compile"), "--compile has no meaning with --node"),
         (("--runtimes", "torch", "--guide-size", 0), "--guide-size has no meaning with --runtimes"),
         (("--depth-anything", 8), "depth_anything is 8, but must be at least 14"),
         (("--picture", "absent/times.png"), "the folder absent does not exist"),

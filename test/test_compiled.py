@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from depth_sr_ros import DepthSuperResolver, engine
+from depth_sr_ros.benchmark_methods import network_ways, networks
 from depth_sr_ros.compiled import CompiledOnce, why_not_compiled
 from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.errors import ConfigError
@@ -94,6 +96,16 @@ def test_auto_never_compiles_on_a_cpu_and_late_on_cuda() -> None:
 def test_by_name_one_precision_is_compiled_the_safe_one_unless_named() -> None:
     assert possible_ways("compile", "auto", CPU, VARIANTS["edge"]) == (Way("compile", "float32"),)
     assert possible_ways("compile", "bfloat16", CPU, VARIANTS["edge"]) == (Way("compile", "bfloat16"),)
+
+
+@needs_a_compiler
+def test_the_benchmark_compiles_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (edge,) = networks(["edge"], None, None, tmp_path)
+    without = network_ways(edge, CPU, ["float32"])
+    assert network_ways(edge, CPU, ["float32"], compiled=True) == [*without, Way("compile", "float32")]
+    monkeypatch.setenv("CXX", "absent-g++")
+    with pytest.raises(ConfigError, match="--compile is not possible here: there is no C.. compiler 'absent"):
+        network_ways(edge, CPU, [], compiled=True)
 
 
 def late_engine() -> DepthSuperResolver:

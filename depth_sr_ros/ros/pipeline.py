@@ -372,8 +372,9 @@ def load_engine(values: dict[str, Any]) -> Engine:
     )
     # At the size that the network will see: compiled code holds for no other. What is too small for the
     # network is told with each frame.
-    rgb_size = output_size(*values["warmup.rgb_size"], values["output.max_side"])
-    rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else tuple(values["warmup.rgb_size"])
+    width, height = values["warmup.rgb_size"]
+    rgb_size = output_size(width, height, values["output.max_side"])
+    rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else (width, height)
     engine.warm_up(rgb_size, tuple(values["warmup.depth_size"]), get_logger("depth_sr").info)
     return engine
 
