@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from depth_sr_ros.answer import METRES, Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.compiled import CompiledNetwork, why_not_compiled
 from depth_sr_ros.config import (
@@ -30,12 +31,13 @@ from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.native import NativeNetwork, instruction_set
+from depth_sr_ros.models.output_maps import OutputMaps
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import metres_of
 from depth_sr_ros.models.registration import DepthRegistration
 from depth_sr_ros.pending_answer import PendingAnswer
-from depth_sr_ros.runner import NetworkRunner, Request
-from depth_sr_ros.transfer import UNDER_WAY, Wait, transfer_to
+from depth_sr_ros.runner import GUIDE_SHARE, NetworkRunner, Request
+from depth_sr_ros.transfer import UNDER_WAY, transfer_to
 from depth_sr_ros.ways import REFERENCE, Way, late_ways, possible_ways, resolve_device
 
 if TYPE_CHECKING:
@@ -109,7 +111,9 @@ class DepthSuperResolver:
         self._late_ways = late_ways(runtime, precision, self._device)
         self.warnings: list[str] = []
         graphs = GraphCache(self.warnings.append)
-        self._runner = NetworkRunner(self._model, native, PacedGuide(guide_every_n), graphs)
+        # A CPU makes what else is wanted of metres with NumPy, which is faster there.
+        output_maps = OutputMaps(self._device) if self._device.type == "cuda" else None
+        self._runner = NetworkRunner(self._model, native, PacedGuide(guide_every_n), graphs, output_maps)
         if self._way.runtime == "compile":
             self._runner.compiled = CompiledNetwork(self._model, self.warnings.append)
         self._transfer = transfer_to(self._device)
@@ -165,7 +169,19 @@ class DepthSuperResolver:
         Both must show the same view, unless `registration` (see `make_registration`) warps the depth into
         the RGB's first; their sizes are free. FrameOptions has the options. Raises FrameError.
         """
-        return self.submit(rgb, depth, registration=registration, **options).result()[0]
+        return self.answer(rgb, depth, METRES, registration=registration, **options).metres
+
+    def answer(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        wanted: Wanted,
+        *,
+        registration: Registration | None = None,
+        **options: Unpack[FrameOptions],
+    ) -> Answer:
+        """The maps that are wanted of a frame, which is as a call takes it. Raises what `submit` raises."""
+        return self.submit(rgb, depth, wanted, registration=registration, **options).result()
 
     @property
     def has_confidence(self) -> bool:
@@ -185,31 +201,31 @@ class DepthSuperResolver:
         float32 HxW both, NaN at the same pixels. Of a chance c the mean absolute error follows:
         -0.05 depth / ln(1 - c). Raises FrameError, and ConfigError where the weights have no confidence.
         """
-        pending = self.submit(rgb, depth, registration=registration, confidence=True, **options)
-        metres, confidence = pending.result()
-        return metres, confidence
+        answer = self.answer(rgb, depth, Wanted(confidence=True), registration=registration, **options)
+        return answer.metres, answer.confidence
 
     def submit(
         self,
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any],
+        wanted: Wanted = METRES,
         *,
         registration: Registration | None = None,
-        confidence: bool = False,
         **options: Unpack[FrameOptions],
     ) -> PendingAnswer:
-        """Begin a frame, as a call takes it; `confidence`: as `with_confidence` does.
+        """Begin a frame, as a call takes it; `wanted`: the maps that its answer is to have.
 
         For as many frames a second as a GPU can do: a frame that is begun before the result of the one
         before is asked for is uploaded while that one is computed. Two can be under way; a third waits for
-        the first. On a CPU the frame is done when this returns. Raises what a call raises.
+        the first. On a CPU the frame is done when this returns. Raises what a call raises, and ConfigError
+        where confidence is wanted of weights that have none.
         """
-        if confidence and not self.has_confidence:
+        if wanted.confidence and not self.has_confidence:
             raise ConfigError(
                 f"the weights {self.info['checkpoint']} have no confidence; train them with the "
                 "configuration edge_confidence, or take those that ship"
             )
-        request = Request(self._way, confidence, **options)
+        request = Request(self._way, wanted, **options)
         check_frame(rgb, depth, request.channel_order, request.output_size)
         if len(self._under_way) == UNDER_WAY:
             self._under_way[0].result()
@@ -235,8 +251,8 @@ class DepthSuperResolver:
         registration: Registration | None,
         request: Request,
         slot: int,
-    ) -> Wait:
-        """What gives the maps asked for, on the host."""
+    ) -> Callable[[], Answer]:
+        """What waits for the answer and gives it."""
         with self._on_device(), torch.inference_mode():
             pixels = self._transfer.upload("rgb", rgb, slot)
             raw = self._transfer.upload("depth", depth, slot)
@@ -244,20 +260,19 @@ class DepthSuperResolver:
                 # Not a part of a graph: its parameters change with the cameras.
                 raw = registration(metres_of(raw, request.depth_unit_m))[0, 0]
                 request = request._replace(depth_unit_m=1.0)
-            wait = self._transfer.download(self._runner(request, pixels, raw), slot)
-            return self._noting_guide(wait) if self._runner.checks_guide else wait
+            maps = self._runner(request, pixels, raw)
+            wanted, names = request.wanted, tuple(maps)
+            wait = self._transfer.download(tuple(maps.values()), slot)
 
-    def _noting_guide(self, wait: Wait) -> Wait:
-        """`wait` without its last map, the share of the guide, which is noted."""
+        def answer() -> Answer:
+            made = dict(zip(names, wait(), strict=True))
+            # The check of the guide is made on the device, and to ask for its result there would be a wait of
+            # its own. It travels as one more map: four bytes before the event that is waited for anyway.
+            share = made.pop(GUIDE_SHARE, None)
+            self.guide_share = None if share is None else float(share[0, 0])
+            return Answer(wanted, made)
 
-        # The check is made on the device, and to ask for its result there would be a wait of its own. It
-        # travels as the last map: four bytes more before the event that is waited for anyway.
-        def noted() -> tuple[npt.NDArray[Any], ...]:
-            *maps, share = wait()
-            self.guide_share = float(share[0, 0])
-            return tuple(maps)
-
-        return noted
+        return answer
 
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Streams, events and graphs are the current device's."""

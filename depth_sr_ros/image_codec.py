@@ -107,13 +107,32 @@ def depth_view(message: ImageLike) -> tuple[npt.NDArray[Any], float]:
     return pixels, unit
 
 
-def encode_depth(metres: npt.NDArray[np.float32], encoding: str, buffer: array | None = None) -> array:
+def to_millimetres(
+    metres: npt.NDArray[np.float32], out: npt.NDArray[np.uint16] | None = None
+) -> npt.NDArray[np.uint16]:
+    """Depth as the pixels of a 16UC1 image, uint16 HxW; written to `out` where it is given.
+
+    `metres` is float32 HxW and stays unchanged. NaN, infinite and non-positive pixels become 0; the others
+    rint(min(metres, 65.535) * 1000), each step in float32: models/output_maps.py does the same on a GPU, bit
+    for bit.
+    """
+    # A comparison with NaN is false, so one mask covers every invalid value.
+    millimetres = np.where((metres > 0) & (metres < np.inf), metres, np.float32(0))
+    # Clamped before scaling: a large float32 times 1000 would overflow.
+    np.minimum(millimetres, np.float32(MAX_MILLIMETRES / 1000), out=millimetres)
+    np.multiply(millimetres, np.float32(1000), out=millimetres)
+    out = np.empty(metres.shape, np.uint16) if out is None else out
+    np.copyto(out, np.rint(millimetres, out=millimetres), casting="unsafe")
+    return out
+
+
+def encode_depth(metres: npt.NDArray[Any], encoding: str, buffer: array | None = None) -> array:
     """Write depth as the bytes of an Image: `32FC1` (metres, invalid = NaN) or `16UC1` (mm, invalid = 0).
 
-    `metres` is float32 HxW and stays unchanged; NaN, infinite and non-positive pixels are invalid.
-    Millimetres are rounded, and clamped at 65,535. The result is an `array.array('B')`, the one type that
-    rclpy takes over without a check of each byte; `buffer` is filled and returned where its size fits, so
-    that a stream needs one allocation.
+    `metres` is float32 HxW and stays unchanged; NaN, infinite and non-positive pixels are invalid. For 16UC1
+    `to_millimetres` has the rule; what it gives, uint16 HxW, is taken as it is. The result is an
+    `array.array('B')`, the one type that rclpy takes over without a check of each byte; `buffer` is filled
+    and returned where its size fits, so that a stream needs one allocation.
 
     Raises FrameError on any other encoding.
     """
@@ -137,13 +156,10 @@ def encode_depth(metres: npt.NDArray[np.float32], encoding: str, buffer: array |
             )
             if not (least > 0 and most < np.inf):
                 np.copyto(block, np.nan, where=~((block > 0) & (block < np.inf)))
+    elif metres.dtype == np.uint16:
+        np.copyto(out, metres)
     else:
-        # A comparison with NaN is false, so one mask covers every invalid value.
-        millimetres = np.where((metres > 0) & (metres < np.inf), metres, 0)
-        # Clamped before scaling: a large float32 times 1000 would overflow.
-        np.minimum(millimetres, MAX_MILLIMETRES / 1000, out=millimetres)
-        np.multiply(millimetres, 1000, out=millimetres)
-        np.copyto(out, np.rint(millimetres, out=millimetres), casting="unsafe")
+        to_millimetres(metres, out)
     return buffer
 
 

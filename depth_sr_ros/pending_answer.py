@@ -3,25 +3,25 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
 
-from depth_sr_ros.transfer import Wait
+from depth_sr_ros.answer import Answer
 
 
 class PendingAnswer:
-    """A frame that was begun; see `DepthSuperResolver.submit`."""
+    """A frame that was begun; see `DepthSuperResolver.submit`. `wait` waits for its answer and gives it."""
 
-    def __init__(self, slot: int, wait: Wait, under_way: list[PendingAnswer]) -> None:
+    def __init__(self, slot: int, wait: Callable[[], Answer], under_way: list[PendingAnswer]) -> None:
         self.slot = slot
-        self._wait: Wait | None = wait
-        self._maps: tuple[npt.NDArray[np.float32], ...] = ()
+        self._wait: Callable[[], Answer] | None = wait
+        self._answer: Answer | None = None
         self._under_way = under_way
         under_way.append(self)
 
-    def result(self) -> tuple[npt.NDArray[np.float32], ...]:
-        """Wait for it: the depth, and the confidence where it was asked for, float32 HxW."""
+    def result(self) -> Answer:
+        """Wait for it: the maps that were wanted of the frame."""
         if self._wait is not None:
-            self._maps, self._wait = self._wait(), None
+            self._answer, self._wait = self._wait(), None
             self._under_way.remove(self)
-        return self._maps
+        assert self._answer is not None
+        return self._answer

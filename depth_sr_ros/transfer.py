@@ -14,7 +14,8 @@ from torch import Tensor
 from depth_sr_ros.recent import Recent
 
 UNDER_WAY = 2  # frames at most: one is computed, the next uploaded
-MAX_BUFFERS = 8 * UNDER_WAY  # two inputs, or outputs, of as many kinds of frames as have graphs
+KINDS = 4  # of frames whose memory is kept: as many as have graphs
+INPUTS, OUTPUTS = 2, 5  # of a frame, at most
 
 # Waits for what was asked for, and gives it.
 Wait = Callable[[], tuple[npt.NDArray[Any], ...]]
@@ -29,7 +30,7 @@ class DirectTransfer:
         return torch.from_numpy(np.ascontiguousarray(pixels) if min(pixels.strides) < 0 else pixels)
 
     def download(self, maps: Sequence[Tensor], slot: int) -> Wait:
-        """Each of `maps` (1, 1, H, W) as an array (H, W), which is the caller's."""
+        """Each of `maps` (1, 1, H, W, ...) as an array (H, W, ...), which is the caller's."""
         arrays = tuple(each[0, 0].numpy() for each in maps)
         return lambda: arrays
 
@@ -54,8 +55,8 @@ class StagedTransfer:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._is_cuda = device.type == "cuda"
-        self._uploads: Recent[_Buffers] = Recent(MAX_BUFFERS)
-        self._downloads: Recent[Tensor] = Recent(MAX_BUFFERS)
+        self._uploads: Recent[_Buffers] = Recent(INPUTS * KINDS * UNDER_WAY)
+        self._downloads: Recent[Tensor] = Recent(OUTPUTS * KINDS * UNDER_WAY)
         self._stream = torch.cuda.Stream(device) if self._is_cuda else None
         self._done = [torch.cuda.Event() for _ in range(UNDER_WAY)] if self._is_cuda else []
 
@@ -82,8 +83,8 @@ class StagedTransfer:
         return found.device
 
     def download(self, maps: Sequence[Tensor], slot: int) -> Wait:
-        """Begins to; what it gives waits for the device once, and gives each of `maps` (1, 1, H, W) as an
-        array (H, W), the caller's.
+        """Begins to; what it gives waits for the device once, and gives each of `maps` (1, 1, H, W, ...) as
+        an array (H, W, ...), the caller's.
         """
         hosts = []
         for i, each in enumerate(maps):

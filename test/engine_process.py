@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.ros.main import main
 
 
@@ -26,16 +27,17 @@ class Repeater:
         if kind == "loads":
             time.sleep(amount)
 
-    def __call__(
+    def answer(
         self,
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any],
+        wanted: Wanted,
         *,
         channel_order: str,
         depth_unit_m: float,
         output_size: tuple[int, int] | None = None,
         **options: Any,
-    ) -> npt.NDArray[np.float32]:
+    ) -> Answer:
         self._frames += 1
         if self._kind == "slow":
             time.sleep(self._amount)
@@ -44,7 +46,8 @@ class Repeater:
         width, height = output_size or (rgb.shape[1], rgb.shape[0])
         rows = np.arange(height) * depth.shape[0] // height
         columns = np.arange(width) * depth.shape[1] // width
-        return depth[rows][:, columns].astype(np.float32) * np.float32(depth_unit_m)
+        metres = depth[rows][:, columns].astype(np.float32) * np.float32(depth_unit_m)
+        return Answer(wanted, {"metres": metres})
 
     def forget(self) -> None:
         """There is nothing that it keeps from frame to frame."""

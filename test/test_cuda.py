@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 from test_guide_pace import files, resolver  # noqa: F401  files is a fixture
+from test_output_maps import check_that_both_make_the_same
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera
+from depth_sr_ros.colorize import colorize
 from depth_sr_ros.compiled import why_not_compiled
 from depth_sr_ros.cuda_graphs import MAX_GRAPHS, Captured, Function
 from depth_sr_ros.errors import FrameError
+from depth_sr_ros.image_codec import to_millimetres
 from training.config import TrainConfig
 from training.data.batches import BatchMaker
 
@@ -140,8 +145,20 @@ def pad_profile() -> None:
     torch.cuda.synchronize()
 
 
+WANTED = {
+    "float": Wanted(),
+    "uint16": Wanted(),
+    "registered": Wanted(),
+    "confidence": Wanted(confidence=True),
+    "16UC1": Wanted(metres=False, millimetres=True),
+    "picture": Wanted(metres=False, millimetres=True, picture=True),
+    "everything": Wanted(True, True, True, True, (1.0, 4.0)),
+}
+BYTES = {"metres": 4, "millimetres": 2, "confidence": 4, "picture": 3}  # of a pixel
+
+
 @pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
-@pytest.mark.parametrize("kind", ["float", "uint16", "registered", "confidence"])
+@pytest.mark.parametrize("kind", list(WANTED))
 def test_a_frame_is_uploaded_once_and_each_map_downloaded_once(runtime: str, kind: str) -> None:
     engine = DepthSuperResolver(device="cuda", runtime=runtime)
     more: dict = {"max_fill_distance": 8, "channel_order": "bgr"}
@@ -151,17 +168,47 @@ def test_a_frame_is_uploaded_once_and_each_map_downloaded_once(runtime: str, kin
     if kind == "registered":
         camera = PinholeCamera(160, 120, 150.0, 150.0, 79.5, 59.5)
         more["registration"] = engine.make_registration(camera, camera.resized(640, 480), np.eye(4))
-    run = engine.with_confidence if kind == "confidence" else engine
+    wanted = WANTED[kind]
     for _ in range(4):
-        run(RGB, depth, **more)
+        engine.answer(RGB, depth, wanted, **more)
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         pad_profile()
-        run(RGB, depth, **more)
+        answer = engine.answer(RGB, depth, wanted, **more)
     names = [event.name for event in profile.events() if event.name.startswith("Memcpy")]
     assert sum("HtoD" in name for name in names) == 2, names
-    assert sum("DtoH" in name for name in names) == 1 + (kind == "confidence"), names
+    assert sum("DtoH" in name for name in names) == len(wanted.maps), names
     assert not any("Pageable" in name for name in names), names
+    sizes = {name: each.nbytes for name, each in answer.made.items()}
+    assert sizes == {name: BYTES[name] * 480 * 640 for name in wanted.maps}
+
+
+def test_output_type_and_colours_are_the_hosts_bit_for_bit() -> None:
+    check_that_both_make_the_same(torch.device("cuda"))
+
+
+def assert_consistent(answer: Answer) -> None:
+    """Millimetres and picture are those of the metres."""
+    np.testing.assert_array_equal(answer.millimetres, to_millimetres(answer.metres))
+    expected = colorize(answer.metres, *(answer.wanted.color_range or (None, None)))
+    np.testing.assert_array_equal(answer.picture, expected)
+
+
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+def test_frames_under_way_have_each_its_own_colour_range(runtime: str) -> None:
+    engine = DepthSuperResolver(device="cuda", runtime=runtime)
+    ranges = [(1.0 + 0.1 * i, 4.0) for i in range(8)]
+    begun = [
+        engine.submit(np.roll(RGB, 30 * i, 1), DEPTH, Wanted(True, True, False, True, each))
+        for i, each in enumerate(ranges)
+    ]
+    for each in begun:
+        assert_consistent(each.result())
+    assert captured(engine) == (runtime == "cuda_graph"), "a colour range must not need a graph of its own"
+    for i in range(4):
+        depth = np.full_like(DEPTH, np.nan) if i == 3 else np.roll(DEPTH, 7 * i, 1)
+        assert_consistent(engine.answer(RGB, depth, Wanted(True, True, False, True), max_fill_distance=4))
+    assert captured(engine) == 2 * (runtime == "cuda_graph")
 
 
 @contextmanager
@@ -181,10 +228,11 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
     for order in ("rgb", "bgr", "rgba"):
         rgb = np.concatenate([RGB, RGB[..., :1]], 2) if order == "rgba" else RGB
         more: dict = {"channel_order": order, "max_fill_distance": 8, "output_size": (320, 240)}
-        for _ in range(3):
-            engine(rgb, DEPTH, **more)  # a capture waits, and may
-        with sync_is_an_error():
-            engine(rgb, DEPTH, **more)
+        for wanted in (Wanted(), Wanted(True, True, variant == "edge", True)):
+            for _ in range(3):
+                engine.answer(rgb, DEPTH, wanted, **more)  # a capture waits, and may
+            with sync_is_an_error():
+                engine.answer(rgb, DEPTH, wanted, **more)
     assert engine.warnings == []
 
 
@@ -245,7 +293,7 @@ def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: 
         torch.cuda._sleep(100_000_000)  # some 50 ms: the first frame is not done before the second is here
         with sync_is_an_error():
             begun = [engine.submit(*frame) for frame in frames]
-            found = [each.result()[0] for each in begun]
+            found = [each.result().metres for each in begun]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3)
     copies = sorted(
@@ -256,13 +304,16 @@ def test_frames_submitted_ahead_are_uploaded_while_others_are_computed(runtime: 
     assert ways[:5] == list("HHHHD"), "the second frame is there before the first is done"
 
 
-def test_nothing_is_allocated_on_the_device_for_a_frame() -> None:
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(False, True, True, True), WANTED["everything"]], ids=str)
+def test_nothing_is_allocated_on_the_device_for_a_frame(wanted: Wanted) -> None:
     engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
     for _ in range(4):
-        engine(RGB, DEPTH, max_fill_distance=8)
+        engine.answer(RGB, DEPTH, wanted, max_fill_distance=8)
     before = torch.cuda.memory_stats()["allocation.all.allocated"]
-    for _ in range(5):
-        engine(RGB, DEPTH, max_fill_distance=8)
+    for i in range(5):
+        # Another colour range with each frame, where there is one.
+        moved = wanted if wanted.color_range is None else replace(wanted, color_range=(1.0, 3.0 + i))
+        engine.answer(RGB, DEPTH, moved, max_fill_distance=8)
     assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
 
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.answer import Wanted
 from depth_sr_ros.config import VARIANTS, model_config
 from depth_sr_ros.cuda_graphs import MAX_FAILURES, MAX_GRAPHS, Captured, Function, GraphCache
 from depth_sr_ros.errors import ConfigError, FrameError
@@ -23,9 +24,10 @@ from depth_sr_ros.image_codec import CHANNEL_ORDERS
 from depth_sr_ros.models import fusion_unet
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from depth_sr_ros.models.output_maps import OutputMaps
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.recent import Recent
-from depth_sr_ros.runner import NetworkRunner, Request
+from depth_sr_ros.runner import GUIDE_SHARE, NetworkRunner, Request
 from depth_sr_ros.transfer import UNDER_WAY, StagedTransfer
 from depth_sr_ros.ways import Way
 
@@ -169,19 +171,24 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
     net = DepthSRNet(config, guide).eval().to("meta")
     captures = Captures()
     graphs = GraphCache(pytest.fail, captures)
-    runner = NetworkRunner(net, None, PacedGuide(1), graphs)
+    runner = NetworkRunner(net, None, PacedGuide(1), graphs, OutputMaps(torch.device("meta")))
     depth = torch.empty(17, 23, dtype=torch.uint16, device="meta")
     foreign = Foreign("meta")
+    # The colours' range: of each frame itself, and given.
+    wanted = Wanted(True, True, confidence, True, (1.0, 4.0) if confidence else None)
     for order in CHANNEL_ORDERS:
         shape = (90, 70) if order == "mono" else (90, 70, len(order))
         pixels = torch.empty(shape, dtype=torch.uint8, device="meta")
-        request = Request(Way("cuda_graph", "float16"), confidence, order, 0.001, (64, 80), 3)
+        request = Request(Way("cuda_graph", "float16"), wanted, order, 0.001, (64, 80), 3)
         for _ in range(2):
             with torch.inference_mode(), foreign:
                 maps = runner(request, pixels, depth)
         # Of a guide that is checked, how much of it was taken: the decision stays on the device.
-    shares = [(1, 1, 1, 1)] * (guided and config.guide_check)
-    assert [tuple(each.shape) for each in maps] == [(1, 1, 80, 64)] * (1 + confidence) + shares
+        share = {GUIDE_SHARE: (1, 1, 1, 1)} if guided and config.guide_check else {}
+        image = (1, 1, 80, 64)
+        assert {name: tuple(each.shape) for name, each in maps.items()} == share | {
+            name: (*image, 3) if name == "picture" else image for name in wanted.maps
+        }
     assert foreign.seen == []
     assert len(captures.made) == len(CHANNEL_ORDERS) * (1 + guided)
 
@@ -244,15 +251,16 @@ def test_frames_are_submitted_ahead_of_their_results() -> None:
         for _ in range(5)
     ]
     expected = [engine.with_confidence(*frame) for frame in frames]
-    pending = [engine.submit(*frame, confidence=True) for frame in frames]
+    pending = [engine.submit(*frame, Wanted(confidence=True)) for frame in frames]
     assert len(engine._under_way) == UNDER_WAY
     for i in reversed(range(len(frames))):
         for _ in range(2):
-            for found, right in zip(pending[i].result(), expected[i], strict=True):
+            answer = pending[i].result()
+            for found, right in zip((answer.metres, answer.confidence), expected[i], strict=True):
                 np.testing.assert_array_equal(found, right)
     assert engine._under_way == []
-    (depth,) = engine.submit(*frames[0], max_fill_distance=1, output_size=(60, 40)).result()
-    assert depth.shape == (40, 60)
+    answer = engine.submit(*frames[0], max_fill_distance=1, output_size=(60, 40)).result()
+    assert answer.metres.shape == (40, 60)
 
 
 def test_cuda_graphs_need_a_cuda_device() -> None:
@@ -303,4 +311,4 @@ def test_out_of_memory_loses_no_frame_that_is_under_way(monkeypatch: pytest.Monk
             engine.submit(*frame)
     assert engine._under_way == []
     np.testing.assert_array_equal(engine(np.flip(frame[0]), 2 * frame[1]), 2 * expected)
-    np.testing.assert_array_equal(first.result()[0], expected)
+    np.testing.assert_array_equal(first.result().metres, expected)

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.answer import METRES, Wanted
 from depth_sr_ros.models import native
+from depth_sr_ros.models.output_maps import OutputMaps
+from depth_sr_ros.transfer import StagedTransfer
 
 WIDTH, HEIGHT, FACTOR = 160, 128, 4
 PIXELS = WIDTH * HEIGHT
@@ -94,3 +98,46 @@ def test_torch_copies_what_its_operations_need() -> None:
         assert copies(engine, order) == TORCH, order
     assert copies(engine, "bgr") == ["flip 1x3x128x160 uint8", *TORCH]
     assert copies(engine, "rgb", confidence=True) == TORCH + CONFIDENCE
+
+
+class Moves(TorchDispatchMode):
+    """What is copied into memory that is there already, "shape type": each upload and each download."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.__name__.partition(".")[0] == "copy_":
+            self.seen.append(
+                f"{'x'.join(map(str, args[0].shape))} {str(args[0].dtype).removeprefix('torch.')}"
+            )
+        return function(*args, **(kwargs or {}))
+
+
+DOWN = {
+    "metres": "1x1x128x160 float32",
+    "millimetres": "1x1x128x160 uint16",
+    "confidence": "1x1x128x160 float32",
+    "picture": "1x1x128x160x3 uint8",
+}
+NODE = [
+    METRES,  # 32FC1
+    Wanted(metres=False, millimetres=True),  # 16UC1
+    Wanted(metres=False, millimetres=True, picture=True),
+    Wanted(metres=True, millimetres=True, picture=True, color_range=(1.0, 4.0)),  # and ~/points
+    Wanted(metres=False, millimetres=True, confidence=True, picture=True),
+]
+
+
+def test_on_the_way_of_a_gpu_inputs_go_up_once_and_what_is_wanted_comes_down_once() -> None:
+    """With its staging and its maps, in plain memory. test_cuda.py counts the same on a GPU."""
+    engine = DepthSuperResolver(device="cpu", runtime="torch", precision="float32")
+    engine._transfer = StagedTransfer(torch.device("cpu"))
+    engine._runner.output_maps = OutputMaps(torch.device("cpu"))
+    rgb, depth = np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.full((32, 40), 1500, np.uint16)
+    for wanted in NODE:
+        with Moves() as mode:
+            engine.answer(rgb, depth, wanted, depth_unit_m=0.001, max_fill_distance=8)
+        up = ["128x160x3 uint8", "32x40 uint16"]
+        assert mode.seen == up + [DOWN[name] for name in wanted.maps], wanted

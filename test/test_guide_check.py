@@ -141,5 +141,5 @@ def test_the_share_of_frames_under_way_is_that_of_the_last_result(depth: torch.T
         engine.forget()
         pending[share] = engine.submit(rgb, lr, max_fill_distance=3)
     for share in (0.0, 1.0):
-        (found,) = pending[share].result()
+        found = pending[share].result().metres
         assert (found.shape, engine.guide_share) == ((192, 256), share)

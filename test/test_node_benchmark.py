@@ -95,6 +95,6 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
 
 def test_the_engine_repeats_pixels_in_metres() -> None:
     depth = np.array([[1000, 2000], [0, 4000]], np.uint16)
-    out = PassThrough()(np.zeros((4, 6, 3), np.uint8), depth, depth_unit_m=0.001)
+    out = PassThrough().answer(np.zeros((4, 6, 3), np.uint8), depth, depth_unit_m=0.001).metres
     assert np.allclose(out[::2, ::3], np.array([[1, 2], [np.nan, 4]]), equal_nan=True)
     assert out.dtype == np.float32 and out.shape == (4, 6)

@@ -7,16 +7,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="the pipeline takes messages")
 
+import rclpy
 from lifecycle_client import plane, rgb_pixels
 from rclpy.parameter import Parameter
 from ros_helpers import start_ros
+from sensor_msgs.msg import Image, PointCloud2
 
 from depth_sr_ros import DepthSuperResolver
+from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.parameters import TABLE
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
@@ -32,9 +34,11 @@ class Recorder(PassThrough):
         self.warnings: list[str] = []
         self.guide_share: float | None = None
 
-    def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
+    def answer(self, *arguments: Any, **options: Any) -> Answer:
         self.calls.append("frame")
-        return super().__call__(*arguments, **options)
+        answer = super().answer(*arguments, **options)
+        self.wanted = answer.wanted
+        return answer
 
     def forget(self) -> None:
         self.calls.append("forget")
@@ -141,6 +145,36 @@ def test_the_start_prepares_for_the_size_that_the_network_sees(
     values = {spec.name: spec.default for spec in TABLE} | {"output.max_side": max_side, "device": "cpu"}
     load_engine(values | {"warmup.rgb_size": [128, 96], "warmup.depth_size": [16, 12], "engine.threads": 1})
     assert sizes == [expected]
+
+
+def test_an_answer_is_to_have_what_somebody_listens_to(
+    node: DepthSRNode, rig: tuple[Pipeline, Recorder]
+) -> None:
+    """And the depth in the type that it is published in."""
+
+    def wanted(encoding: str, *topics: tuple[type, str]) -> Wanted:
+        node.set_parameters([Parameter("output.encoding", value=encoding)])
+        listener = rclpy.create_node("listener")
+        try:
+            for kind, topic in topics:
+                listener.create_subscription(kind, f"/depth_sr/{topic}", lambda message: None, 1)
+            deadline = time.monotonic() + 30
+            while node._outputs is None or node._outputs.subscribers() != len(topics):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            send(rig, time.monotonic_ns())
+        finally:
+            listener.destroy_node()
+        return rig[1].wanted
+
+    color = (Image, "depth/color")
+    assert wanted("32FC1") == Wanted()
+    assert wanted("16UC1") == Wanted(metres=False, millimetres=True)
+    assert wanted("16UC1", color) == Wanted(metres=False, millimetres=True, picture=True)
+    assert wanted("16UC1", (PointCloud2, "points")) == Wanted(metres=True, millimetres=True)
+    limits = [Parameter("color.min", value=1.0), Parameter("color.max", value=4.0)]
+    assert all(result.successful for result in node.set_parameters(limits))
+    assert wanted("32FC1", color) == Wanted(picture=True, color_range=(1.0, 4.0))
 
 
 def test_a_subscription_that_succeeds_leaves_a_failure_of_another_kind(node: DepthSRNode) -> None:

@@ -15,8 +15,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
+from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera, has_distortion, resized_camera_info
-from depth_sr_ros.colorize import colorize
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.image_codec import encode_depth, row_bytes
 from depth_sr_ros.point_cloud import IS_BIGENDIAN, POINT_FIELDS, POINT_STEP, PointCloudBuilder
@@ -30,18 +30,16 @@ RCLError = rclpy_implementation.RCLError
 class Result:
     """One answered frame.
 
-    `rgb`: the picture it belongs to, `metres`: float32 HxW, `info`: RGB's or None, `confidence`: float32
-    HxW, or None where nobody asked for it.
+    `rgb`: the picture it belongs to, `answer`: what Outputs.wanted asked for, `info`: RGB's or None,
+    `encoding`: of the depth image.
     """
 
     header: Any
     rgb: npt.NDArray[np.uint8]
     channel_order: str
-    metres: npt.NDArray[np.float32]
+    answer: Answer
     info: CameraInfo | None
     encoding: str
-    color_range: tuple[float, float] | None
-    confidence: npt.NDArray[np.float32] | None
 
 
 class Outputs:
@@ -77,9 +75,16 @@ class Outputs:
         """How many subscriptions there are to all outputs together."""
         return sum(publisher.get_subscription_count() for publisher in self._all)
 
-    def wants_confidence(self) -> bool:
-        """Whether somebody listens to it."""
-        return bool(self._confidence.get_subscription_count())
+    def wanted(self, encoding: str, color_range: tuple[float, float] | None) -> Wanted:
+        """What an answer must have now: the depth of that encoding, and what somebody listens to."""
+        millimetres = encoding == "16UC1"
+        return Wanted(
+            metres=not millimetres or bool(self._points.get_subscription_count()),
+            millimetres=millimetres,
+            confidence=bool(self._confidence.get_subscription_count()),
+            picture=bool(self._color.get_subscription_count()),
+            color_range=color_range,
+        )
 
     def destroy(self) -> None:
         """Withdraw all outputs."""
@@ -87,7 +92,8 @@ class Outputs:
 
     def encode_depth(self, result: Result) -> Image:
         """The depth image of a result; the next one takes its memory."""
-        _fill(self._message, result.metres, result.encoding, result.header)
+        depth = result.answer.depth_for(result.encoding)
+        _fill(self._message, depth, result.encoding, result.header)
         return self._message
 
     def publish_depth(self, image: Image, result: Result) -> bool:
@@ -102,15 +108,15 @@ class Outputs:
         return True
 
     def publish_views(self, result: Result) -> None:
-        """Publish confidence, the colour picture and the cloud, where somebody listens."""
-        if result.confidence is not None:
-            _fill(self._confidence_message, result.confidence, "32FC1", result.header)
+        """Publish confidence, the colour picture and the cloud, where the answer has what they need."""
+        answer = result.answer
+        if answer.wanted.confidence:
+            _fill(self._confidence_message, answer.confidence, "32FC1", result.header)
             self._try(self._confidence, self._confidence_message)
-        if self._color.get_subscription_count():
-            low, high = result.color_range or (None, None)
-            picture = colorize(result.metres, low, high)
-            self._try(self._color, image_message(picture, "rgb8", result.header))
-        if self._points.get_subscription_count():
+        if answer.wanted.picture:
+            self._try(self._color, image_message(answer.picture, "rgb8", result.header))
+        # Who came after the frame was begun waits for the next one where this has no metres.
+        if answer.wanted.metres and self._points.get_subscription_count():
             self._publish_points(result)
 
     def publish_timing(self, header: Any, spans_ms: Mapping[str, float]) -> None:
@@ -134,12 +140,13 @@ class Outputs:
                 "~/points is asked for, but the RGB camera's distortion is not zero: the points are off "
                 "towards the corners; feed rectified images"
             )
-        height, width = result.metres.shape
+        metres = result.answer.metres
+        height, width = metres.shape
         try:
             camera = PinholeCamera.from_camera_info(result.info, result.rgb.shape[1::-1]).resized(
                 width, height
             )
-            data = self._cloud(result.metres, camera, result.rgb, result.channel_order)
+            data = self._cloud(metres, camera, result.rgb, result.channel_order)
         except FrameError as error:
             self._report(f"~/points cannot be made: {error}")
             return
@@ -158,8 +165,8 @@ class Outputs:
         return True
 
 
-def _fill(message: Image, values: npt.NDArray[np.float32], encoding: str, header: Any) -> None:
-    """Make `message` an image of float32 HxW; invalid where they are NaN, infinite or not above 0."""
+def _fill(message: Image, values: npt.NDArray[Any], encoding: str, header: Any) -> None:
+    """Make `message` an image of what `image_codec.encode_depth` takes."""
     height, width = values.shape
     # The message's own array is filled anew. Assigning one copies it where rclpy checks no fields.
     data = encode_depth(values, encoding, message.data)

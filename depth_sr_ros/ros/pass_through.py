@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from depth_sr_ros.answer import METRES, Answer, Wanted
 from depth_sr_ros.ros.main import main
 
 
@@ -19,20 +20,22 @@ class PassThrough:
     device = "cpu"
     description = "pass-through (repeats pixels)"
 
-    def __call__(
+    def answer(
         self,
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any],
+        wanted: Wanted = METRES,
         *,
         depth_unit_m: float,
         output_size: tuple[int, int] | None = None,
         **options: Any,
-    ) -> npt.NDArray[np.float32]:
-        """Metres, float32, of `output_size` (width, height) or the RGB's; invalid pixels are NaN."""
+    ) -> Answer:
+        """Metres of `output_size` (width, height) or the RGB's; invalid pixels are NaN."""
         size = output_size or (rgb.shape[1], rgb.shape[0])
         metres = depth.astype(np.float32) * np.float32(depth_unit_m)
         metres[metres == 0] = np.nan
-        return np.asarray(cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST), np.float32)
+        repeated = np.asarray(cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST), np.float32)
+        return Answer(wanted, {"metres": repeated})
 
     def forget(self) -> None:
         """There is nothing that it keeps from frame to frame."""

@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rclpy.clock import Clock
 from rclpy.logging import get_logger
 from sensor_msgs.msg import CameraInfo
 
+from depth_sr_ros.answer import Wanted
 from depth_sr_ros.camera import output_size
 from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.mailbox import Mailbox
@@ -27,7 +28,7 @@ from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
 from depth_sr_ros.stats import Occurrences, Rate, Window
 from depth_sr_ros.worker import EngineWorker
 
-# (rgb, depth, channel_order=, ...) -> metres, as depth_sr_ros.engine.DepthSuperResolver
+# Has answer(rgb, depth, wanted, channel_order=, ...) -> Answer, as depth_sr_ros.engine.DepthSuperResolver.
 Engine = Any
 STAGES = ("wait", "decode", "network", "encode", "publish")
 MAX_STEP_NS = 10**9  # between frames that follow on each other
@@ -209,26 +210,14 @@ class Pipeline:
             engine.forget()
         decoded = time.monotonic()
         options |= {"channel_order": order, "depth_unit_m": unit}
-        confidence = None
-        if self._wants_confidence(engine):
-            metres, confidence = engine.with_confidence(rgb, depth, **options)
-        else:
-            metres = engine(rgb, depth, **options)
+        wanted = self._wanted(engine, settings)
+        answer = engine.answer(rgb, depth, wanted, **options)
         inferred = time.monotonic()
         if (share := getattr(engine, "guide_share", None)) is not None:
             self._guide_left_out.add(share == 0)
         for warning in new_warnings(engine):
             self._report(warning)
-        result = Result(
-            rgb_message.header,
-            rgb,
-            order,
-            metres,
-            rgb_info,
-            settings.encoding,
-            settings.color_range,
-            confidence,
-        )
+        result = Result(rgb_message.header, rgb, order, answer, rgb_info, settings.encoding)
         image = self._outputs.encode_depth(result)
         encoded = time.monotonic()
         is_out = self._outputs.publish_depth(image, result)
@@ -250,13 +239,13 @@ class Pipeline:
         last, self._last_frame = self._last_frame, (frame_id, stamp)
         return last is not None and last[0] == frame_id and 0 <= stamp - last[1] <= MAX_STEP_NS
 
-    def _wants_confidence(self, engine: Engine) -> bool:
-        if not self._outputs.wants_confidence():
-            return False
-        if not getattr(engine, "has_confidence", False):
-            self._report("~/confidence is asked for, but these weights have none; take those that ship")
-            return False
-        return True
+    def _wanted(self, engine: Engine, settings: FrameSettings) -> Wanted:
+        """What is to be published of the next frame, as far as the engine has it."""
+        wanted = self._outputs.wanted(settings.encoding, settings.color_range)
+        if not wanted.confidence or getattr(engine, "has_confidence", False):
+            return wanted
+        self._report("~/confidence is asked for, but these weights have none; take those that ship")
+        return replace(wanted, confidence=False)
 
     def _note_times(self, marks: tuple[float, ...], header: Any) -> None:
         spans = {"latency": marks[-1] - marks[0]}
