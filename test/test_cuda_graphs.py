@@ -180,8 +180,8 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
             with torch.inference_mode(), foreign:
                 maps = runner(request, pixels, depth)
         # Of a guide that is checked, how much of it was taken: the decision stays on the device.
-    shares = [(1, 1, 1, 1)] * (guided and config.guide_check)
-    assert [tuple(each.shape) for each in maps] == [(1, 1, 80, 64)] * (1 + confidence) + shares
+        shares = [(1, 1, 1, 1)] * (guided and config.guide_check)
+        assert [tuple(each.shape) for each in maps] == [(1, 1, 80, 64)] * (1 + confidence) + shares
     assert foreign.seen == []
     assert len(captures.made) == len(CHANNEL_ORDERS) * (1 + guided)
 
