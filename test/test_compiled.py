@@ -15,9 +15,10 @@ from torch._dynamo.utils import counters
 
 from depth_sr_ros import DepthSuperResolver, engine
 from depth_sr_ros.benchmark_methods import network_ways, networks
-from depth_sr_ros.compiled import CompiledOnce, why_not_compiled
+from depth_sr_ros.compiled import CompiledNetwork, CompiledOnce, why_not_compiled
 from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.models.depth_sr import Estimate
 from depth_sr_ros.models.nafnet import NAFBlock
 from depth_sr_ros.ways import Way, late_ways, possible_ways
 
@@ -156,6 +157,20 @@ def test_a_compilation_that_fails_ends_the_start_by_name_and_is_a_line_under_aut
     (line,) = resolver.warnings
     assert line.startswith("the network runs without torch.compile: torch.compile failed")
     assert "\n" not in line
+    assert resolver.runtime == "torch" and np.isfinite(resolver(RGB, DEPTH)).all()
+
+
+@needs_a_compiler
+def test_compiled_code_that_differs_from_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(network: CompiledNetwork, *given: Any, **options: Any) -> Estimate:
+        found = network._net.estimate(*given, **options)
+        return found._replace(depth=found.depth * 1.01)
+
+    monkeypatch.setattr(CompiledNetwork, "estimate", wrong)
+    resolver = DepthSuperResolver(device="cpu", runtime="compile")
+    resolver.warm_up((64, 48), (16, 12))
+    (line,) = resolver.warnings
+    assert line.startswith("torch.compile in float32 differs from torch in float32 by 0.01 of the depth")
     assert resolver.runtime == "torch" and np.isfinite(resolver(RGB, DEPTH)).all()
 
 
