@@ -70,6 +70,10 @@ class Settings:
     depth_anything: Sequence[int] = ()
     """Short sides, pixels, at which Depth Anything is timed alone."""
     device: str = "auto"
+    guide_size: int | None = None
+    """Short side, pixels, of the image that the guide of `guide_path` sees; None: the published one."""
+    compiled: bool = False
+    """Also torch.compile."""
 
 
 def run_engine_benchmark(
@@ -145,8 +149,9 @@ def _default_threads(device: torch.device) -> list[int]:
 def _subjects(settings: Settings, device: torch.device, folder: Path) -> list[Subject]:
     out: list[Subject] = []
     asked = list(dict.fromkeys(settings.precisions))
-    for network in networks(settings.variants, settings.checkpoint, settings.guide_path, folder):
-        ways = network_ways(network, device, asked)
+    chosen = (settings.variants, settings.checkpoint, settings.guide_path, folder, settings.guide_size)
+    for network in networks(*chosen):
+        ways = network_ways(network, device, asked, settings.compiled)
         precisions = list(dict.fromkeys(way.precision for way in ways))
         out.append((network, precisions, network_methods(network, ways, device)))
     for side in settings.depth_anything:

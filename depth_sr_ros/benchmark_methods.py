@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from depth_sr_ros.baselines import run_baseline
-from depth_sr_ros.config import VARIANTS, ModelConfig, check_choice
+from depth_sr_ros.compiled import why_not_compiled
+from depth_sr_ros.config import GUIDE_SIDE, GUIDE_SIDES, VARIANTS, ModelConfig, check_choice, check_range
 from depth_sr_ros.cost import Cost, count
 from depth_sr_ros.engine import DepthSuperResolver
 from depth_sr_ros.errors import CheckpointError, ConfigError
@@ -44,6 +45,7 @@ class Network:
     checkpoint: Path
     guide_path: Path | None
     is_trained: bool
+    guide_size: int = GUIDE_SIDE
 
     def engine(self, way: Way, device: torch.device, threads: int) -> DepthSuperResolver:
         """Raises what the engine raises."""
@@ -53,12 +55,14 @@ class Network:
             device=str(device),
             threads=threads,
             guide_path=self.guide_path,
+            guide_size=self.guide_size,
             **way._asdict(),
         )
 
     def costs(self, sizes: Sizes, precisions: Sequence[str], device: torch.device) -> dict[str, Cost]:
         """Of a frame in each of torch's precisions, counted by running it."""
-        guide = None if self.guide_path is None else DepthAnythingGuide.from_folder(self.guide_path)
+        folder, size = self.guide_path, self.guide_size
+        guide = None if folder is None else DepthAnythingGuide.from_folder(folder, size)
         net, _ = load_checkpoint(self.checkpoint, device, variant=self.variant, guide=guide)
         (width, height), (lr_width, lr_height) = sizes
         rgb = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
@@ -80,13 +84,25 @@ class Method:
 
 
 def networks(
-    variants: Sequence[str], checkpoint: Path | None, guide_path: str | None, folder: Path
+    variants: Sequence[str],
+    checkpoint: Path | None,
+    guide_path: str | None,
+    folder: Path,
+    guide_size: int | None = None,
 ) -> list[Network]:
     """The variants with their weights; `folder` takes untrained ones where none ship.
 
     `variants` may say "all"; `guide_path` is a folder of Depth Anything's, "untrained" (one made here, as
-    fast as any) or None (the U-Nets alone). Raises ConfigError and CheckpointError.
+    fast as any) or None (the U-Nets alone); `guide_size` is the short side in pixels of the image that it
+    sees (None: GUIDE_SIDE). Raises ConfigError and CheckpointError.
     """
+    if guide_size is not None:
+        check_range("guide_size", guide_size, GUIDE_SIDES)
+        if guide_path is None:
+            raise ConfigError(
+                f"guide_size is {guide_size}, but no guide is given: add guide_path (a folder of Depth "
+                f"Anything's, or {UNTRAINED!r}), or leave guide_size out"
+            )
     chosen = list(VARIANTS) if ALL_VARIANTS in variants else list(dict.fromkeys(variants))
     for name in chosen:
         check_choice("variant", name, (*VARIANTS, ALL_VARIANTS))
@@ -109,20 +125,31 @@ def networks(
             name = f"{variant} U-Net"
         else:
             name = f"{variant} + {'' if is_guide_trained or not is_trained else f'{UNTRAINED} '}guide"
+            name += "" if guide_size is None else f" {guide_size}"
         name += "" if is_trained else f", {UNTRAINED}"
         trained = is_trained and is_guide_trained
-        out.append(Network(name, variant, model, path, guide if with_guide else None, trained))
+        size = guide_size or GUIDE_SIDE
+        out.append(Network(name, variant, model, path, guide if with_guide else None, trained, size))
     return out
 
 
-def network_ways(network: Network, device: torch.device, precisions: Sequence[str]) -> list[Way]:
-    """Those that the engine would try, or, where `precisions` are named, all of theirs."""
+def network_ways(
+    network: Network, device: torch.device, precisions: Sequence[str], compiled: bool = False
+) -> list[Way]:
+    """Those that the engine would try, or, where `precisions` are named, all of theirs; with `compiled` also
+    torch.compile in each precision.
+
+    Raises ConfigError where torch.compile cannot work.
+    """
     possible = ways_on(str(device), network.model)
-    if not precisions:
-        return list(possible)
     runtimes = dict.fromkeys(way.runtime for way in possible)
-    asked = [Way(runtime, name) for name in precisions for runtime in runtimes]
-    return [way for way in asked if way.runtime != "native" or way in possible]
+    asked = [Way(runtime, name) for name in precisions for runtime in runtimes] or list(possible)
+    ways = [way for way in asked if way.runtime != "native" or way in possible]
+    if not compiled:
+        return ways
+    if reason := why_not_compiled(device):
+        raise ConfigError(f"--compile is not possible here: {reason}")
+    return ways + [Way("compile", name) for name in dict.fromkeys(way.precision for way in ways)]
 
 
 def network_methods(network: Network, ways: Sequence[Way], device: torch.device) -> list[Method]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from depth_sr_ros.cli_options import Checkpoint, Device, JsonFile
+from depth_sr_ros.config import GUIDE_SIDE, GUIDE_SIDES
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import DEFAULT_SIZES, sizes_of
 from depth_sr_ros.ros_installation import need_rclpy
@@ -55,6 +56,13 @@ def benchmark(
             "time. Default: their U-Nets alone."
         ),
     ] = None,
+    guide_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Short side in pixels of the image that the guide of --guide-path sees, as the node's "
+            f"guide.size: {GUIDE_SIDES[0]} to {GUIDE_SIDES[1]}. Default: {GUIDE_SIDE}."
+        ),
+    ] = None,
     depth_anything: Annotated[
         list[int] | None,
         typer.Option(
@@ -62,6 +70,13 @@ def benchmark(
             "it for more."
         ),
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Also time torch.compile: a minute or more to start, for each network, size and precision.",
+        ),
+    ] = False,
     runtimes: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,11 +97,13 @@ def benchmark(
     only_engine = {
         "--precision": precision,
         "--guide-path": guide_path,
+        "--guide-size": guide_size,
         "--depth-anything": depth_anything,
+        "--compile": compiled,
         "--picture": picture,
     }
     for name, value in only_engine.items():
-        if value and (node or runtimes):
+        if value not in (None, []) and value is not False and (node or runtimes):
             raise ConfigError(
                 f"{name} has no meaning with {'--node' if node else '--runtimes'}: leave one out"
             )
@@ -118,5 +135,7 @@ def benchmark(
         precision or (),
         depth_anything or (),
         device,
+        guide_size,
+        compiled,
     )
     run_engine_benchmark(settings, json, picture, Console())

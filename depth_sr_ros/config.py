@@ -14,8 +14,8 @@ GUIDES = ("none", "depth_anything")
 FUSIONS = ("adain", "add")
 HEADS = ("residual", "kernel")
 PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch types
-# torch's own operations; the CPU kernels of native/; torch's operations as a CUDA graph
-RUNTIMES = ("torch", "native", "cuda_graph")
+# torch's own operations; the CPU kernels of native/; torch's operations as a CUDA graph; torch.compile
+RUNTIMES = ("torch", "native", "cuda_graph", "compile")
 NORMALIZATIONS = ("fixed", "frame", "log")
 # The guide's short side in pixels: the published one, and from eight patches of Depth Anything to twice that.
 GUIDE_SIDE = 518
@@ -31,6 +31,12 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     near = difflib.get_close_matches(str(value), options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(options)}{hint}")
+
+
+def check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    """Raise ConfigError unless `value` is one of the lowest to the highest of `limits`."""
+    if not limits[0] <= value <= limits[1]:
+        raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")
 
 
 def check_keys(where: str, given: Iterable[str], allowed: Iterable[str]) -> None:

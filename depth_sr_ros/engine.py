@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,16 @@ import torch
 
 from depth_sr_ros.answer import METRES, Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.config import GUIDE_PACES, GUIDE_SIDE, GUIDE_SIDES, PRECISIONS, RUNTIMES, check_choice
+from depth_sr_ros.compiled import CompiledNetwork, why_not_compiled
+from depth_sr_ros.config import (
+    GUIDE_PACES,
+    GUIDE_SIDE,
+    GUIDE_SIDES,
+    PRECISIONS,
+    RUNTIMES,
+    check_choice,
+    check_range,
+)
 from depth_sr_ros.cuda_graphs import GraphCache
 from depth_sr_ros.errors import ConfigError, FrameError
 from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame
@@ -27,14 +36,21 @@ from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import metres_of
 from depth_sr_ros.models.registration import DepthRegistration
 from depth_sr_ros.pending_answer import PendingAnswer
-from depth_sr_ros.runner import NetworkRunner, Request
+from depth_sr_ros.runner import GUIDE_SHARE, NetworkRunner, Request
 from depth_sr_ros.transfer import UNDER_WAY, transfer_to
-from depth_sr_ros.ways import REFERENCE, Way, possible_ways, resolve_device
+from depth_sr_ros.ways import REFERENCE, Way, late_ways, possible_ways, resolve_device
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing's own from Python 3.11 on
 
 TRIALS = 3  # of each way to run; the fastest counts
+# Seconds of a frame above which `auto` tries torch.compile on CUDA. The other ways' trial is over within a
+# second or so, a compilation takes tens of them at each start whose cache is cold. No depth camera has more
+# than 90 Hz: below this the faster network would only wait longer for the next frame.
+WORTH_COMPILING_S = 0.01
+COMPILING = (
+    "compiling the network with torch.compile: a minute or more the first time, less once its cache is filled"
+)
 # Of an answer in float32 from torch's, of the depth: far above what a different order of sums does (1e-5),
 # far below what anybody sees.
 MAX_DIFFERENCE = 1e-3
@@ -52,8 +68,10 @@ class DepthSuperResolver:
     depth is used again for those between, until `forget`; `precision`, "auto" (float16 on CUDA; on a
     CPU float32, unless `warm_up` finds that bfloat16 is faster there), "float32", "bfloat16" or "float16";
     `runtime`, "torch", "native" (the package's own kernels: float32 on a CPU), "cuda_graph"
-    (torch by one launch a frame, on CUDA), or "auto": native or cuda_graph where they are possible, unless
-    `warm_up` finds that torch is faster. `warnings` says what was refused, and which graphs failed.
+    (torch by one launch a frame, on CUDA), "compile" (torch.compile, on both: the first frame, or `warm_up`,
+    takes a minute or more, and only frames of its sizes are answered so), or "auto": native or cuda_graph
+    where they are possible, unless `warm_up` finds that torch is faster, or on CUDA torch.compile where a
+    frame takes longer than WORTH_COMPILING_S. `warnings` says what was refused, and which graphs failed.
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
     """
@@ -78,8 +96,8 @@ class DepthSuperResolver:
         self._device = resolve_device(device)
         check_choice("precision", precision, ("auto", *PRECISIONS))
         check_choice("runtime", runtime, ("auto", *RUNTIMES))
-        _check_range("guide_size", guide_size, GUIDE_SIDES)
-        _check_range("guide_every_n", guide_every_n, GUIDE_PACES)
+        check_range("guide_size", guide_size, GUIDE_SIDES)
+        check_range("guide_every_n", guide_every_n, GUIDE_PACES)
         path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint(variant)
         guide = None if guide_path is None else DepthAnythingGuide.from_folder(guide_path, guide_size)
         self._model, header = load_checkpoint(path, self._device, variant=variant, guide=guide)
@@ -90,14 +108,20 @@ class DepthSuperResolver:
         # It keeps a second copy of the weights, in the kernels' order.
         kernels = self._way.runtime == "native"
         native = NativeNetwork(self._model, torch.get_num_threads()) if kernels else None
+        self._late_ways = late_ways(runtime, precision, self._device)
         self.warnings: list[str] = []
         graphs = GraphCache(self.warnings.append)
         # A CPU makes what else is wanted of metres with NumPy, which is faster there.
         output_maps = OutputMaps(self._device) if self._device.type == "cuda" else None
         self._runner = NetworkRunner(self._model, native, PacedGuide(guide_every_n), graphs, output_maps)
+        if self._way.runtime == "compile":
+            self._runner.compiled = CompiledNetwork(self._model, self.warnings.append)
         self._transfer = transfer_to(self._device)
         self._under_way: list[PendingAnswer] = []  # the oldest first
         self.device = str(self._device)
+        self.guide_share: float | None = None
+        """How much of the guide the last answer took, 0 (it disagreed with the depth) to 1; None: there is
+        none that is checked."""
         self.info: dict[str, Any] = {
             "variant": header.variant,
             "version": header.version,
@@ -105,6 +129,7 @@ class DepthSuperResolver:
             "hash": weights_hash(path),
             "training": dict(header.training),
             "metrics": dict(header.metrics),
+            "guide": _guide_text(header.model.guide, guide),
         }
 
     @property
@@ -122,7 +147,7 @@ class DepthSuperResolver:
         """The network, where and how it runs, in one line."""
         parameters = sum(p.numel() for p in self._model.parameters())
         guided = "with Depth Anything" if self._model.guide is not None else "without a foundation model"
-        names = {"torch": "torch", "cuda_graph": "CUDA graph"}
+        names = {"torch": "torch", "cuda_graph": "CUDA graph", "compile": "torch.compile"}
         kernels = names.get(self.runtime) or f"{instruction_set()} kernels"
         return (
             f"{self.info['variant']} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
@@ -238,7 +263,16 @@ class DepthSuperResolver:
             maps = self._runner(request, pixels, raw)
             wanted, names = request.wanted, tuple(maps)
             wait = self._transfer.download(tuple(maps.values()), slot)
-        return lambda: Answer(wanted, dict(zip(names, wait(), strict=True)))
+
+        def answer() -> Answer:
+            made = dict(zip(names, wait(), strict=True))
+            # The check of the guide is made on the device, and to ask for its result there would be a wait of
+            # its own. It travels as one more map: four bytes before the event that is waited for anyway.
+            share = made.pop(GUIDE_SHARE, None)
+            self.guide_share = None if share is None else float(share[0, 0])
+            return Answer(wanted, made)
+
+        return answer
 
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Streams, events and graphs are the current device's."""
@@ -265,60 +299,97 @@ class DepthSuperResolver:
         """What warps a depth image into the RGB's view, on this engine's device; see DepthRegistration."""
         return DepthRegistration(depth_camera, rgb_camera, rgb_from_depth, self._device)
 
-    def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
+    def warm_up(
+        self,
+        rgb_size: tuple[int, int],
+        depth_size: tuple[int, int],
+        say: Callable[[str], object] = lambda text: None,
+    ) -> None:
         """Run on (width, height) sizes, so that the first real frame does not pay for preparations.
 
         Of the ways to run the network that the options left open the fastest on these sizes is taken. The
-        answers of the kernels, of CUDA graphs and of half precision are compared with torch's in float32
-        first: one that differs by more than MAX_DIFFERENCE or MAX_HALF_DIFFERENCE of the depth is not taken,
-        and `warnings` says so.
+        answers of the kernels, of CUDA graphs, of compiled code and of half precision are compared with
+        torch's in float32 first: one that differs by more than MAX_DIFFERENCE or MAX_HALF_DIFFERENCE of the
+        depth is not taken, and `warnings` says so. `say` is told before what takes long. Raises ConfigError
+        where runtime "compile" was asked for by name and fails.
         """
         noise = np.random.default_rng(0)
         rgb = noise.integers(0, 256, (rgb_size[1], rgb_size[0], 3), np.uint8)
         # A wall seen askew, with a sensor's noise: on noise alone half precision would look worse than it is.
         wall = np.linspace(1.0, 4.0, depth_size[0]) * np.ones((depth_size[1], 1))
         depth = (wall * noise.uniform(0.98, 1.02, wall.shape)).astype(np.float32)
-        self._refuse_what_differs(rgb, depth)
-        seconds = {}
-        for way in self._ways:
-            self._way = way
-            seconds[way] = self._frame_time(rgb, depth)
+        if self._runner.compiled is not None:
+            say(COMPILING)
+        seconds = self._trial(self._ways, rgb, depth) or self._trial((REFERENCE,), rgb, depth)
+        if self._late_ways and min(seconds.values()) > WORTH_COMPILING_S:
+            seconds |= self._late_trial(rgb, depth, say)
         self._way = min(seconds, key=lambda way: seconds[way])
-        self._ways = (self._way,)
+        self._ways, self._late_ways = (self._way,), ()
         if self._way.runtime != "native":
             self._runner.native = None
-        if self._way.runtime != "cuda_graph":
-            self._runner.graphs.clear()
+        if self._way.runtime != "compile":
+            self._runner.compiled = None
+        graphed = [way for way in seconds if way.has_graphs(self._device)]
+        if graphed != [self._way]:
+            self._runner.graphs.clear()  # the memory of those that were slower
+        if self._way in graphed:
+            self._fresh(self._way, rgb, depth)  # captured again where it was let go with them
         self.forget()  # the relative depth of noise
 
-    def _refuse_what_differs(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> None:
+    def _late_trial(
+        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], say: Callable[[str], object]
+    ) -> dict[Way, float]:
+        """As _trial, of torch.compile; where it is not possible or fails `warnings` has the reason."""
+        reason = why_not_compiled(self._device)
+        if not reason:
+            say(COMPILING)
+            self._runner.compiled = CompiledNetwork(self._model, self.warnings.append)
+            try:
+                return self._trial(self._late_ways, rgb, depth)
+            except (ConfigError, FrameError) as error:  # the latter: out of memory
+                reason = str(error)
+        self.warnings.append(f"the network runs without torch.compile: {reason}")
+        return {}
+
+    def _trial(
+        self, ways: Sequence[Way], rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
+    ) -> dict[Way, float]:
+        """Seconds that a frame takes by each way that does not differ."""
+        seconds = {}
+        for way in self._without_those_that_differ(ways, rgb, depth):
+            self._way = way
+            seconds[way] = self._frame_time(rgb, depth)
+        return seconds
+
+    def _without_those_that_differ(
+        self, ways: Sequence[Way], rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
+    ) -> dict[Way, None]:
         """Run each way once; leave out those whose answer is not torch's in float32. `warnings` says so."""
         expected = self._fresh(REFERENCE, rgb, depth)
-        kept = []
-        for way in self._ways:
-            if way.runtime == "cuda_graph":
+        kept: dict[Way, None] = {}
+        for way in ways:
+            if way.has_graphs(self._device):
                 # Once as it is, once captured: what is compared is then a replay, of another frame.
                 for _ in range(2):
                     self._fresh(way, rgb[::-1], depth[::-1, ::-1])
-                if self._runner.graphs.failures:
+                if way.runtime == "cuda_graph" and self._runner.graphs.failures:
                     way = way._replace(runtime="torch")
             if way in kept or way == REFERENCE:
-                kept.append(way)
+                kept[way] = None
                 continue
             relative = np.abs(self._fresh(way, rgb, depth) - expected) / expected
             exact = way.precision == "float32"
             found = float(np.max(relative) if exact else np.median(relative))  # NaN where any pixel is
             bound = MAX_DIFFERENCE if exact else MAX_HALF_DIFFERENCE
             if found <= bound:
-                kept.append(way)
+                kept[way] = None
                 continue
             verb = "differ" if way.runtime == "native" else "differs"
             self.warnings.append(
                 f"{way} {verb} from torch in float32 by {found:.2g} of the depth, more than {bound:g}: "
                 "torch runs the network without; please report this"
             )
-        self._ways = tuple(dict.fromkeys(kept)) or (REFERENCE,)
-        self._way = self._ways[0]
+        return kept
 
     def _fresh(
         self, way: Way, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
@@ -345,11 +416,13 @@ class DepthSuperResolver:
         return time.perf_counter() - start
 
 
+def _guide_text(kind: str, guide: DepthAnythingGuide | None) -> str:
+    """What guides the network, in words; `kind`: ModelConfig.guide."""
+    if kind == "none":
+        return "none: this variant takes none"
+    return "none: guide.path is empty" if guide is None else f"Depth Anything, {guide.short_side} pixels"
+
+
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
-
-
-def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
-    if not limits[0] <= value <= limits[1]:
-        raise ConfigError(f"{name} is {value}, but must be from {limits[0]} to {limits[1]}")

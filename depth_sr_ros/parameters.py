@@ -144,7 +144,8 @@ TABLE: tuple[Spec, ...] = (
         "engine.runtime",
         "auto",
         "What runs the network; native: the package's own CPU kernels, in float32; cuda_graph: "
-        "torch by one launch a frame, on CUDA; auto: the fastest, by trial at the warm-up",
+        "torch by one launch a frame, on CUDA; compile: torch.compile, for the sizes of warmup.* alone, a "
+        "minute or more at the start; auto: the fastest, by trial at the warm-up",
         choices=("auto", *RUNTIMES),
     ),
     Spec(

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from depth_sr_ros.answer import METRES, Wanted
+from depth_sr_ros.compiled import CompiledNetwork
 from depth_sr_ros.cuda_graphs import Function, GraphCache
-from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.models.output_maps import OutputMaps
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import image_of, metres_of, without_far_pixels
 from depth_sr_ros.ways import Way
+
+GUIDE_SHARE = "guide_share"  # the name of what is downloaded beside the maps
 
 
 class Request(NamedTuple):
@@ -34,9 +37,9 @@ class Request(NamedTuple):
 class NetworkRunner:
     """The network with what is kept from frame to frame: the guide's relative depth, and CUDA graphs.
 
-    `native`: the same network on the CPU kernels, for the way of that name. `output_maps`: makes all that is
-    wanted on the device; without it, metres and confidence alone are made there. Called in inference mode,
-    with the network's device the current one.
+    `native`: the same network on the CPU kernels, `compiled`: by torch.compile, for the ways of these names.
+    `output_maps`: makes all that is wanted on the device; without it, metres and confidence alone are made
+    there. Called in inference mode, with the network's device the current one.
     """
 
     def __init__(
@@ -49,15 +52,17 @@ class NetworkRunner:
     ) -> None:
         self._model = model
         self.native = native
+        self.compiled: CompiledNetwork | None = None
         self.guide = guide
         self.graphs = graphs
         self.output_maps = output_maps
 
     def __call__(self, request: Request, pixels: Tensor, raw: Tensor) -> dict[str, Tensor]:
         """Of uint8 pixels (H, W, C) and raw depth (h, w), the maps by their names in `answer.MAPS`, as
-        OutputMaps has them; what a way with graphs gives is overwritten by its next frame.
+        OutputMaps has them; and, of a guide that is checked, how much of it was taken as GUIDE_SHARE, (1, 1,
+        1, 1). What a way with graphs gives is overwritten by its next frame.
         """
-        run = self.graphs if request.way.runtime == "cuda_graph" else _run_as_it_is
+        run = self.graphs if request.way.has_graphs(pixels.device) else _run_as_it_is
         inputs = [pixels, raw]
         if self._model.guide is not None:
             seen = request._replace(depth_unit_m=1.0, max_fill_distance=None, wanted=METRES)
@@ -66,7 +71,9 @@ class NetworkRunner:
             inputs.append(self.guide(view, lambda: run(("guide", seen), function, pixels)[0]))
         request = request._replace(wanted=self._made_here(request.wanted))
         maps = run(request, functools.partial(self._answer, request), *inputs)
-        return dict(zip(request.wanted.maps, maps, strict=True))
+        checked = self._model.guide is not None and self._model.config.guide_check
+        names = (*request.wanted.maps, GUIDE_SHARE) if checked else request.wanted.maps
+        return dict(zip(names, maps, strict=True))
 
     def _made_here(self, wanted: Wanted) -> Wanted:
         """What is made on the device for what is wanted."""
@@ -87,23 +94,21 @@ class NetworkRunner:
         """From a camera's pixels to the maps that are made here. On CUDA it must not wait for the device."""
         image = image_of(pixels, request.channel_order, request.output_size)
         lr = metres_of(raw, request.depth_unit_m)
-        maps = self._network(request, image, lr, relative)
+        estimate = self._network(request, image, lr, relative)
+        maps = tuple(each for each in (estimate.depth, estimate.confidence) if each is not None)
         distance = request.max_fill_distance
         if distance is not None:
             maps = without_far_pixels(maps, lr, distance)
-        return maps if self.output_maps is None else self.output_maps(request.wanted, *maps)
+        maps = maps if self.output_maps is None else self.output_maps(request.wanted, *maps)
+        return maps if estimate.guide_share is None else (*maps, estimate.guide_share)
 
-    def _network(
-        self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def _network(self, request: Request, image: Tensor, lr: Tensor, relative: Tensor | None) -> Estimate:
         if request.way.runtime == "native" and self.native is not None:
-            if request.wanted.confidence:
-                return self.native.upsample_with_confidence(image, lr, relative)
-            return (self.native.upsample(image, lr, relative),)
+            return self.native.estimate(image, lr, relative, confidence=request.wanted.confidence)
+        compiled = self.compiled if request.way.runtime == "compile" else None
         with self._autocast(request.way):
-            if request.wanted.confidence:
-                return self._model.upsample_with_confidence(image, lr, relative)
-            return (self._model.upsample(image, lr, relative),)
+            network = compiled or self._model
+            return network.estimate(image, lr, relative, confidence=request.wanted.confidence)
 
     def _autocast(self, way: Way) -> contextlib.AbstractContextManager[Any]:
         if way.precision == "float32":

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
@@ -22,11 +21,12 @@ from rich.table import Table
 
 from depth_sr_ros.benchmark import WARM_UP_FRAMES, synthetic_frame
 from depth_sr_ros.benchmark_report import print_load
+from depth_sr_ros.compiled import CompiledNetwork
 from depth_sr_ros.config import VARIANTS, check_choice
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import Sizes, check_sides, size_text
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
-from depth_sr_ros.models.depth_sr import DepthSRNet, known_depth
+from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.onnx_check import Inputs, inputs_of
 from depth_sr_ros.onnx_export import export_onnx
@@ -146,19 +146,13 @@ def _torch(net: DepthSRNet, precision: str) -> Run:
 
 
 def _compiled(net: DepthSRNet, precision: str) -> Run:
-    """By TorchInductor, for the first inputs' sizes; the first call compiles, for a minute or more."""
-    net = copy.deepcopy(net)
-    if net.propagation is not None:
-        # Its padding makes Inductor of torch 2.13 fail: "vr must not be None for symbol q0".
-        net.propagation = torch.compiler.disable(net.propagation)
-    compiled = torch.compile(net, dynamic=False)
+    """As the engine has it, for the first inputs' sizes; the first call compiles, for a minute or more."""
+    compiled = CompiledNetwork(net, lambda text: None)
 
-    # Not in inference mode, whose tensors Inductor cannot work with.
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(inputs: Inputs) -> npt.NDArray[np.float32]:
-        rgb, depth, *guide = _tensors(inputs)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            return known_depth(compiled(rgb, depth, *guide).depth, depth).numpy()
+            return compiled.estimate(*_tensors(inputs)).depth.numpy()
 
     return run
 

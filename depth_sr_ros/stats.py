@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 WINDOW = 256
+RECENT = 30
 # A number by itself, not one that is part of a name: /camera/2, depth_2, 640x480, 16UC1.
 _NUMBER = re.compile(r"(?<![\w/.-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w/])")
 
@@ -81,6 +82,31 @@ class Window:
         if not values:
             return Percentiles(0, float("nan"), float("nan"), float("nan"))
         return Percentiles(len(values), *p50_p95(values), max(values))
+
+
+class Occurrences:
+    """How often something was so: in all, and of the last RECENT times that it could have been."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._last: deque[bool] = deque(maxlen=RECENT)
+        self._lock = threading.Lock()
+
+    def add(self, is_so: bool) -> None:
+        """Count one time."""
+        with self._lock:
+            self._total += is_so
+            self._last.append(is_so)
+
+    def forget_last(self) -> None:
+        """The last times say nothing about those to come."""
+        with self._lock:
+            self._last.clear()
+
+    def counts(self) -> tuple[int, int]:
+        """In all, and of the last RECENT times."""
+        with self._lock:
+            return self._total, sum(self._last)
 
 
 class Throttle:

@@ -15,7 +15,7 @@ from depth_sr_ros.recent import Recent
 
 UNDER_WAY = 2  # frames at most: one is computed, the next uploaded
 KINDS = 4  # of frames whose memory is kept: as many as have graphs
-INPUTS, OUTPUTS = 2, 4  # of a frame, at most
+INPUTS, OUTPUTS = 2, 5  # of a frame, at most
 
 # Waits for what was asked for, and gives it.
 Wait = Callable[[], tuple[npt.NDArray[Any], ...]]

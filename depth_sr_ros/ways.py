@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from depth_sr_ros.compiled import why_not_compiled
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.native import instruction_set, is_built, why_unsupported
@@ -23,14 +24,22 @@ class Way(NamedTuple):
         """As a part of a sentence."""
         if self.runtime == "native":
             return f"the {instruction_set()} kernels"
-        return self.precision if self.runtime == "torch" else f"the CUDA graph in {self.precision}"
+        kinds = {"cuda_graph": "the CUDA graph in ", "compile": "torch.compile in "}
+        return kinds.get(self.runtime, "") + self.precision
+
+    def has_graphs(self, device: torch.device) -> bool:
+        """Whether it runs as CUDA graphs: compiled code leaves fewer kernels to launch, but still many."""
+        return self.runtime == "cuda_graph" or self.runtime == "compile" and device.type == "cuda"
 
 
 REFERENCE = Way("torch", "float32")  # what all others are compared with
 
 
 def ways_on(device: str, config: ModelConfig) -> tuple[Way, ...]:
-    """All ways to run such a network on `device`, as the engine takes it; ConfigError on a wrong one."""
+    """The ways to run such a network on `device`, as the engine takes it, but those that compile first.
+
+    Raises ConfigError on a wrong device.
+    """
     return possible_ways("auto", "auto", resolve_device(device), config)
 
 
@@ -46,6 +55,8 @@ def possible_ways(runtime: str, precision: str, device: torch.device, config: Mo
         )
     if runtime == "cuda_graph" and device.type != "cuda":
         raise ConfigError(f"runtime 'cuda_graph' needs a CUDA device, not {device.type}; use 'torch'")
+    if runtime == "compile" and (reason := why_not_compiled(device)):
+        raise ConfigError(f"runtime 'compile' is not possible here: {reason}; or use 'auto'")
     precisions = _precisions(device, precision)
     ways = []
     # Where they are asked for by name NativeNetwork says why they are not possible.
@@ -56,7 +67,19 @@ def possible_ways(runtime: str, precision: str, device: torch.device, config: Mo
         ways += [Way("cuda_graph", name) for name in precisions]
     if runtime in ("torch", "auto"):
         ways += [Way("torch", name) for name in precisions]
+    if runtime == "compile":
+        ways.append(Way("compile", precisions[0]))  # each takes a minute: only the safe one unasked
     return tuple(ways)
+
+
+def late_ways(runtime: str, precision: str, device: torch.device) -> tuple[Way, ...]:
+    """Those that `auto` tries only where the possible_ways are slow: see engine.WORTH_COMPILING_S.
+
+    On a CPU there is none: the kernels are faster for `edge` and as fast for `fast` (docs/export.md).
+    """
+    if runtime != "auto" or device.type != "cuda":
+        return ()
+    return (Way("compile", _precisions(device, precision)[0]),)
 
 
 def _precisions(device: torch.device, precision: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from depth_sr_ros.errors import CheckpointError, DepthSRError
 from depth_sr_ros.image_size import Sizes
 from depth_sr_ros.models import checkpoint as checkpoints
 from depth_sr_ros.roofline import Ceilings, floor
-from depth_sr_ros.ways import ways_on
+from depth_sr_ros.ways import REFERENCE, ways_on
 
 COMMAND = [sys.executable, "-m", "depth_sr_ros.cli", "benchmark"]
 SIZES = ("64x48+16x12", "96x64+24x16")
@@ -142,6 +142,19 @@ def test_variants_with_a_guide_and_depth_anything_alone(tmp_path: Path) -> None:
     assert timings["fast + guide, torch float32"]["flop"] > timings["edge, torch float32"]["flop"]
 
 
+def test_the_guides_size_is_that_of_the_image_that_it_sees(tmp_path: Path) -> None:
+    guide = str(save_tiny_guide(tmp_path / "guide"))
+    flop = {}
+    for size in (None, 126, 252):
+        edge, fast = networks(["edge", "fast"], None, guide, tmp_path, size)
+        assert (edge.name, fast.name) == ("edge", "fast + guide" + (f" {size}" if size else ""))
+        flop[size] = fast.costs(((64, 48), (16, 12)), ["float32"], torch.device("cpu"))["float32"].flop
+        engine = fast.engine(REFERENCE, torch.device("cpu"), 1)
+        assert engine._model.guide is not None and engine._model.guide.short_side == (size or 518)
+        assert edge.engine(REFERENCE, torch.device("cpu"), 1)._model.guide is None
+    assert flop[126] < flop[252] < flop[None]
+
+
 def test_untrained_weights_are_named_so_and_never_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +217,7 @@ def results_of(names: list[str], sizes: list[Sizes], streamed_hz: float | None =
 @pytest.mark.parametrize("streamed_hz", [None, 1234.5])
 def test_the_tables_fit_110_columns_with_the_longest_names(streamed_hz: float | None) -> None:
     names = [
-        "challenge + guide, untrained, torch bfloat16",
+        "challenge + guide 1036, untrained, torch bfloat16",
         "Depth Anything Small 518, untrained, torch float32",
     ]
     results = results_of(names, [((1920, 1080), (480, 270))], streamed_hz)
@@ -255,6 +268,17 @@ def test_the_panels_of_the_picture_are_ordered_by_size_and_marked_with_floors() 
         (("--precision", "float23"), "did you mean 'float32'"),
         (("--guide-path", "GUIDE"), "edge takes no guide"),
         (("--variant", "fast", "--guide-path", "absent"), "has no config.json"),
+        (
+            ("--variant", "fast", "--guide-path", "untrained", "--guide-size", 14),
+            "guide_size is 14, but must be from 112 to 1036",
+        ),
+        (("--variant", "fast", "--guide-size", 252), "guide_size is 252, but no guide is given: add guide_p"),
+        (
+            ("--guide-path", "untrained", "--guide-size", 252),
+            "edge takes no guide",
+        ),
+        (("--node", "--compile"), "--compile has no meaning with --node"),
+        (("--runtimes", "torch", "--guide-size", 0), "--guide-size has no meaning with --runtimes"),
         (("--depth-anything", 8), "depth_anything is 8, but must be at least 14"),
         (("--picture", "absent/times.png"), "the folder absent does not exist"),
         (("--picture", "times.txt"), "use .png or .jpg"),

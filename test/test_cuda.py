@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.colorize import colorize
+from depth_sr_ros.compiled import why_not_compiled
 from depth_sr_ros.cuda_graphs import MAX_GRAPHS, Captured, Function
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.image_codec import to_millimetres
@@ -44,6 +46,13 @@ def test_auto_chooses_the_gpu_in_half_precision() -> None:
     engine = DepthSuperResolver()
     assert engine.device.startswith("cuda")
     assert "float16" in engine.description
+
+
+class Brightness(torch.nn.Module):
+    """In place of Depth Anything."""
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        return rgb.mean(1, keepdim=True)
 
 
 def sized(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -224,6 +233,51 @@ def test_a_frame_waits_for_the_device_at_its_end_alone(runtime: str, variant: st
                 engine.answer(rgb, DEPTH, wanted, **more)  # a capture waits, and may
             with sync_is_an_error():
                 engine.answer(rgb, DEPTH, wanted, **more)
+    assert engine.warnings == []
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("variant", "precision"), [("edge", "float32"), ("edge", "float16"), ("fast", "float16")]
+)
+def test_compiled_code_is_captured_and_answers_as_eager(variant: str, precision: str) -> None:
+    if reason := why_not_compiled(torch.device("cuda")):
+        pytest.skip(reason)
+    options: dict[str, Any] = {"device": "cuda", "variant": variant, "precision": precision}
+    compiled, eager = (DepthSuperResolver(runtime=name, **options) for name in ("compile", "torch"))
+    compiled.warm_up((640, 480), (160, 120))
+    assert (compiled.runtime, captured(compiled)) == ("compile", 1)
+    for shift in range(4):
+        frame = np.roll(RGB, 50 * shift, 1), np.roll(DEPTH, 13 * shift, 1)
+        relative = np.abs(compiled(*frame) - eager(*frame)) / eager(*frame)
+        assert np.median(relative) < (1e-4 if precision == "float32" else 1e-2)
+    with sync_is_an_error():
+        compiled(RGB, DEPTH)
+
+
+@pytest.mark.timeout(900)
+def test_auto_compiles_where_a_frame_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("depth_sr_ros.engine.WORTH_COMPILING_S", 0.0)
+    engine = DepthSuperResolver(device="cuda")
+    engine.warm_up((640, 480), (160, 120), said.append)
+    assert engine.runtime in ("cuda_graph", "compile")
+    assert len(engine._runner.graphs) == 1, "that of the slower way is let go"
+    possible = not why_not_compiled(torch.device("cuda"))
+    assert (len(said), len(engine.warnings)) == ((1, 0) if possible else (0, 1))
+
+
+@pytest.mark.parametrize("runtime", ["cuda_graph", "torch"])
+def test_the_guides_check_is_read_without_a_wait_of_its_own(runtime: str) -> None:
+    engine = DepthSuperResolver(device="cuda", runtime=runtime, variant="fast")
+    # of RGB alone: here it only matters that there is one, and that it is checked
+    engine._model.guide = Brightness()  # type: ignore[assignment]
+    for _ in range(3):
+        engine(RGB, DEPTH)
+    engine.guide_share = None
+    with sync_is_an_error():
+        engine(RGB, DEPTH)
+    assert engine.guide_share == 0  # noise shows nothing of noise
     assert engine.warnings == []
 
 

@@ -27,7 +27,7 @@ from depth_sr_ros.models.guide import DepthAnythingGuide
 from depth_sr_ros.models.output_maps import OutputMaps
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.recent import Recent
-from depth_sr_ros.runner import NetworkRunner, Request
+from depth_sr_ros.runner import GUIDE_SHARE, NetworkRunner, Request
 from depth_sr_ros.transfer import UNDER_WAY, StagedTransfer
 from depth_sr_ros.ways import Way
 
@@ -183,8 +183,10 @@ def test_what_is_captured_neither_reads_a_value_back_nor_uploads_a_constant(
         for _ in range(2):
             with torch.inference_mode(), foreign:
                 maps = runner(request, pixels, depth)
+        # Of a guide that is checked, how much of it was taken: the decision stays on the device.
+        share = {GUIDE_SHARE: (1, 1, 1, 1)} if guided and config.guide_check else {}
         image = (1, 1, 80, 64)
-        assert {name: tuple(each.shape) for name, each in maps.items()} == {
+        assert {name: tuple(each.shape) for name, each in maps.items()} == share | {
             name: (*image, 3) if name == "picture" else image for name in wanted.maps
         }
     assert foreign.seen == []

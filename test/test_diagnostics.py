@@ -32,6 +32,7 @@ WELL: dict[str, Any] = {
     "bad": 0,
     "output_hz": 29.97,
     "view_mismatch": "",
+    "guide_left_out_recent": 0,
     "last_error": "",
 }
 
@@ -109,6 +110,19 @@ def test_a_network_slower_than_the_camera_is_told_with_the_overwritten_share() -
 def test_different_views_are_told_last() -> None:
     assert second_report(view_mismatch="they see different views") == (WARN, "they see different views")
     assert "overwritten" in second_report(view_mismatch="they see different views", overwritten=20)[1]
+
+
+def test_a_guide_that_is_left_out_of_most_frames_is_told_with_what_to_do() -> None:
+    level, message = second_report(guide_left_out_recent=16)
+    assert level == WARN
+    assert message == (
+        "the guide was left out of 16 of the last 30 frames, since it does not show what the depth sensor "
+        "measured: align the depth image (register), or check guide.path"
+    )
+    assert second_report(guide_left_out_recent=15)[0] == OK
+    # two images of different views are the likely cause
+    both = second_report(guide_left_out_recent=30, view_mismatch="they see different views")
+    assert both == (WARN, "they see different views")
 
 
 def test_counters_that_restart_are_taken_as_they_are() -> None:

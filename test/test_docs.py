@@ -142,6 +142,7 @@ def test_every_key_and_threshold_of_the_diagnostics_is_in_the_page() -> None:
 
     from depth_sr_ros.ros.diagnostics import THRESHOLDS
     from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
+    from depth_sr_ros.stats import RECENT
 
     class Engine:
         device = description = ""
@@ -159,6 +160,7 @@ def test_every_key_and_threshold_of_the_diagnostics_is_in_the_page() -> None:
     assert f"not come for {THRESHOLDS.silent_s:g} s or more" in page
     assert f"differ by {THRESHOLDS.skew_s:g} s or more" in page
     assert THRESHOLDS.unpaired_share == THRESHOLDS.overwritten_share == 0.5  # "more than half"
+    assert THRESHOLDS.guide_share == 0.5 and f"more than half of the last {RECENT} frames" in page
 
 
 def test_every_launch_argument_is_in_the_page() -> None:

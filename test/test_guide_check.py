@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.config import model_config
 from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput
 from depth_sr_ros.models.guide import normalize_guide
 from depth_sr_ros.models.guide_check import checked_guide
+from depth_sr_ros.models.native import is_built
+from depth_sr_ros.transfer import StagedTransfer
 from training.data.procedural import SceneGenerator
 from training.simulated_guide import GuideErrors, perfect_guide, simulated_guide, wrong_guide
 
@@ -32,10 +36,10 @@ def seen(depth: torch.Tensor, noise: float = 0.0) -> LRInput:
 def share_kept(relative: torch.Tensor, depth: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
     """How much of each sample's guide is left, (B,)."""
     normal, lr = normalize_guide(relative), seen(depth, noise)
-    checked = checked_guide(normal, lr.filled, lr.mask)
-    share = (checked * normal).sum((1, 2, 3)) / normal.square().sum((1, 2, 3))
-    torch.testing.assert_close(checked, normal * share.view(-1, 1, 1, 1), atol=1e-5, rtol=1e-4)
-    return share
+    checked, share = checked_guide(normal, lr.filled, lr.mask)
+    assert share.shape == (len(depth), 1, 1, 1)
+    torch.testing.assert_close(checked, normal * share)
+    return share.flatten()
 
 
 @pytest.mark.parametrize(("noise", "kept"), [(0.0, 0.999), (0.01, 0.999), (0.02, 0.8)])
@@ -78,8 +82,8 @@ def test_flat_depth_and_depth_without_a_measurement_give_no_nan() -> None:
     for value in (2.0, torch.nan):
         depth = torch.full((1, 1, 64, 64), value)
         lr = LRInput.from_depth(depth[..., ::SCALE, ::SCALE], model_config("fast"))
-        checked = checked_guide(normalize_guide(torch.rand(1, 1, 64, 64)), lr.filled, lr.mask)
-        assert bool((checked == 0).all())
+        checked, share = checked_guide(normalize_guide(torch.rand(1, 1, 64, 64)), lr.filled, lr.mask)
+        assert bool((checked == 0).all()) and share.item() == 0
 
 
 def test_the_network_answers_a_wrong_guide_as_none_at_all(depth: torch.Tensor) -> None:
@@ -92,3 +96,50 @@ def test_the_network_answers_a_wrong_guide_as_none_at_all(depth: torch.Tensor) -
     without, right = net.upsample(rgb, lr), net.upsample(rgb, lr, perfect_guide(depth))
     assert torch.equal(net.upsample(rgb, lr, perfect_guide(depth).roll(1, 0)), without)
     assert not torch.allclose(right, without)
+
+
+class Remembered(torch.nn.Module):
+    """In place of Depth Anything, which the tests have untrained alone: gives what it was told to."""
+
+    def __init__(self, relative_depth: torch.Tensor) -> None:
+        super().__init__()
+        self.relative_depth = relative_depth
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        return self.relative_depth
+
+
+RUNTIMES = ["torch", pytest.param("native", marks=pytest.mark.skipif(not is_built(), reason="no compiler"))]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_engine_says_how_much_of_the_guide_an_answer_took(depth: torch.Tensor, runtime: str) -> None:
+    engine = DepthSuperResolver(device="cpu", variant="fast", runtime=runtime, precision="float32")
+    rgb, lr = np.zeros((192, 256, 3), np.uint8), depth[0, 0, 2::SCALE, 2::SCALE].numpy()
+    without = engine(rgb, lr)
+    assert engine.guide_share is None and engine.info["guide"] == "none: guide.path is empty"
+    right, wrong = (perfect_guide(depth)[i : i + 1] for i in (0, 1))
+    expected: dict[float, np.ndarray] = {0.0: without}
+    for guide, share in ((right, 1.0), (wrong, 0.0)):
+        engine._model.guide = Remembered(guide)  # type: ignore[assignment]
+        engine.forget()
+        answer = engine(rgb, lr)
+        assert (answer.shape, engine.guide_share) == ((192, 256), share)
+        np.testing.assert_array_equal(answer, expected.setdefault(share, answer))
+    assert not np.allclose(expected[1.0], without)
+
+
+def test_the_share_of_frames_under_way_is_that_of_the_last_result(depth: torch.Tensor) -> None:
+    """With the staging of a GPU: it travels with the maps, of its own frame."""
+    engine = DepthSuperResolver(device="cpu", variant="fast", runtime="torch", precision="float32")
+    engine._transfer = StagedTransfer(torch.device("cpu"))
+    rgb, lr = np.zeros((192, 256, 3), np.uint8), depth[0, 0, 2::SCALE, 2::SCALE].numpy()
+    guides = {1.0: perfect_guide(depth)[:1], 0.0: perfect_guide(depth)[1:2]}
+    pending = {}
+    for share, guide in guides.items():
+        engine._model.guide = Remembered(guide)  # type: ignore[assignment]
+        engine.forget()
+        pending[share] = engine.submit(rgb, lr, max_fill_distance=3)
+    for share in (0.0, 1.0):
+        found = pending[share].result().metres
+        assert (found.shape, engine.guide_share) == ((192, 256), share)

@@ -40,6 +40,7 @@ LAYER_OF = {
     "frame_input": ENGINE,
     "pending_answer": ENGINE,
     "cuda_graphs": ENGINE,
+    "compiled": ENGINE,
     "worker": WORKER,
     "ros": ROS,
     "cli": TOOLS,

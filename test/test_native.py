@@ -8,6 +8,7 @@ import importlib.machinery
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from depth_sr_ros.config import VARIANTS, ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models import native
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint
-from depth_sr_ros.models.depth_sr import DepthSRNet
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate
 
 needs_kernels = pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
 SMALL = dataclasses.replace(VARIANTS["edge"], channels=(16, 32, 48, 64, 80))
@@ -152,8 +153,13 @@ def test_a_warm_up_keeps_what_was_asked_for_by_name() -> None:
 @needs_kernels
 @pytest.mark.parametrize("runtime", ["auto", "native"])
 def test_kernels_that_differ_from_torch_are_refused(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = native.NativeNetwork.upsample
-    monkeypatch.setattr(native.NativeNetwork, "upsample", lambda *given: right(*given) * 1.01)
+    right = native.NativeNetwork.estimate
+
+    def wrong(*given: Any, **options: Any) -> Estimate:
+        found = right(*given, **options)
+        return found._replace(depth=found.depth * 1.01)
+
+    monkeypatch.setattr(native.NativeNetwork, "estimate", wrong)
     engine = DepthSuperResolver(device="cpu", runtime=runtime)
     engine.warm_up((96, 64), (24, 16))
     assert engine.runtime == "torch"

@@ -17,11 +17,13 @@ from rclpy.parameter import Parameter
 from ros_helpers import start_ros
 from sensor_msgs.msg import Image, PointCloud2
 
+from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.answer import Answer, Wanted
+from depth_sr_ros.parameters import TABLE
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
-from depth_sr_ros.ros.pipeline import Pipeline
+from depth_sr_ros.ros.pipeline import Pipeline, load_engine
 
 
 class Recorder(PassThrough):
@@ -30,6 +32,7 @@ class Recorder(PassThrough):
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.warnings: list[str] = []
+        self.guide_share: float | None = None
 
     def answer(self, *arguments: Any, **options: Any) -> Answer:
         self.calls.append("frame")
@@ -104,6 +107,19 @@ def test_the_first_frame_after_a_clear_does_not(rig: tuple[Pipeline, Recorder]) 
     assert send(rig, 100 * NS_PER_S + NS_PER_S // 30) == ["forget", "frame"]
 
 
+def test_frames_that_left_their_guide_out_are_counted(rig: tuple[Pipeline, Recorder]) -> None:
+    pipeline, engine = rig
+    shares: list[float | None] = [None, 0.0, 0.5, 0.0, 1.0]
+    for i, share in enumerate(shares):
+        engine.guide_share = share
+        send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
+    snapshot = pipeline.snapshot()
+    assert (snapshot["guide_left_out"], snapshot["guide_left_out_recent"]) == (2, 2)
+    pipeline.clear()  # another camera may come
+    snapshot = pipeline.snapshot()
+    assert (snapshot["guide_left_out"], snapshot["guide_left_out_recent"]) == (2, 0)
+
+
 def test_a_warning_that_comes_with_a_frame_is_logged_once(
     rig: tuple[Pipeline, Recorder], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +127,24 @@ def test_a_warning_that_comes_with_a_frame_is_logged_once(
     for i in range(2):
         send(rig, 100 * NS_PER_S + i * NS_PER_S // 30)
     assert capfd.readouterr().err.count("no CUDA graph could be made") == 1
+
+
+@pytest.mark.parametrize(("max_side", "expected"), [(0, (128, 96)), (64, (64, 48)), (40, (128, 96))])
+def test_the_start_prepares_for_the_size_that_the_network_sees(
+    max_side: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not for one that is too small for it: the frames say that."""
+    sizes: list[tuple[int, int]] = []
+    prepare = DepthSuperResolver.warm_up
+
+    def noted(engine: DepthSuperResolver, rgb_size: tuple[int, int], *rest: Any) -> None:
+        sizes.append(rgb_size)
+        prepare(engine, rgb_size, *rest)
+
+    monkeypatch.setattr(DepthSuperResolver, "warm_up", noted)
+    values = {spec.name: spec.default for spec in TABLE} | {"output.max_side": max_side, "device": "cpu"}
+    load_engine(values | {"warmup.rgb_size": [128, 96], "warmup.depth_size": [16, 12], "engine.threads": 1})
+    assert sizes == [expected]
 
 
 def test_an_answer_is_to_have_what_somebody_listens_to(

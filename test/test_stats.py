@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_sr_ros.stats import Rate, Throttle, Window
+from depth_sr_ros.stats import RECENT, Occurrences, Rate, Throttle, Window
 
 
 @pytest.mark.parametrize("hz", [0.5, 10.0, 30.0, 90.0])
@@ -101,6 +101,16 @@ def test_each_sentence_has_its_own_count() -> None:
         throttle.admit(f"odd: depth_{index}", 1.0)
     assert throttle.admit("a new one", 31.0) == 1
     assert [throttle.admit(f"wrong: depth_{index}", 31.0) for index in range(1, 8)] == [2, 3, 4, 5, 6, 7, 8]
+
+
+def test_occurrences_are_counted_in_all_and_of_the_last() -> None:
+    seen = Occurrences()
+    for i in range(2 * RECENT):
+        seen.add(i % 3 == 0)
+    assert seen.counts() == (2 * RECENT // 3, RECENT // 3)
+    seen.forget_last()
+    seen.add(True)
+    assert seen.counts() == (2 * RECENT // 3 + 1, 1)
 
 
 def test_texts_that_always_change_cannot_flood_the_log() -> None:

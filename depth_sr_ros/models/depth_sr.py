@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,17 +26,31 @@ from depth_sr_ros.models.propagation import Propagation
 class DepthPrediction:
     """What the network says: `depth` (B, 1, H, W) float32 in metres; `normalizer` has the network's unit.
 
-    `log_scale` (B, 1, H, W), where it was asked for: see ConfidenceHead.
+    `features` (B, C, h, w) of the cells are what it was made from. `log_scale` (B, 1, H, W), where it was
+    asked for: see ConfidenceHead. `guide_share` (B, 1, 1, 1), where a
+    guide was checked: how much of it was taken, see checked_guide.
     """
 
     depth: Tensor
     normalizer: DepthNormalizer
+    features: Tensor
     log_scale: Tensor | None = None
+    guide_share: Tensor | None = None
 
     @property
     def normalized(self) -> Tensor:
         """In the network's unit, (B, 1, H, W) float32."""
         return self.normalizer.normalize(self.depth)
+
+
+class Estimate(NamedTuple):
+    """`depth` (B, 1, H, W) float32, metres; `confidence`, as large, 0 to 1, where it was asked for;
+    `guide_share` (B, 1, 1, 1), 0 to 1, where a guide was checked: how much of it was taken.
+    """
+
+    depth: Tensor
+    confidence: Tensor | None = None
+    guide_share: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ class DepthSRNet(nn.Module):
         # Interpolated in metres, as a depth image would be, then brought to the network's unit.
         base = normalizer.normalize(F.interpolate(seen.filled, size, mode="bilinear", align_corners=False))
         pixels = self.unet.cells(rgb)
-        rel = self._rel_cells(pixels, self.guide_map(relative_depth, seen))
+        guide_map, guide_share = self.guide_map(relative_depth, seen)
+        rel = self._rel_cells(pixels, guide_map)
         detail = F.interpolate(seen.detail, size, mode="bilinear", align_corners=False)
         mask = nearest(seen.mask, size)
         # The published range clips at depth_clip; the base keeps what lies beyond it.
@@ -125,17 +141,24 @@ class DepthSRNet(nn.Module):
                 metres = self.propagation(features.float(), image, metres)
             if self.back_projection is not None:
                 metres = self.back_projection(features.float(), metres, seen.filled, seen.mask, normalizer)
-            head = self.confidence_head if confidence else None
-            # Detached: how sure an answer is must not make the answer another.
-            log_scale = None if head is None else head(features.detach().float(), metres)
-        return DepthPrediction(metres, normalizer, log_scale)
+        log_scale = self._log_scale(metres, features) if confidence else None
+        return DepthPrediction(metres, normalizer, features, log_scale, guide_share)
 
-    def guide_map(self, relative_depth: Tensor | None, seen: LRInput) -> Tensor | None:
-        """D_rel (B, 1, H, W) as the U-Net takes it: zero mean, unit spread, and checked where configured."""
-        if relative_depth is None or self.config.guide == "none":
+    def _log_scale(self, metres: Tensor, features: Tensor) -> Tensor | None:
+        if self.confidence_head is None:
             return None
+        with torch.autocast(metres.device.type, enabled=False):
+            # Detached: how sure an answer is must not make the answer another.
+            return self.confidence_head(features.detach().float(), metres)
+
+    def guide_map(self, relative_depth: Tensor | None, seen: LRInput) -> tuple[Tensor | None, Tensor | None]:
+        """D_rel (B, 1, H, W) as the U-Net takes it: zero mean, unit spread, and checked where configured;
+        then also how much of it is left, see checked_guide.
+        """
+        if relative_depth is None or self.config.guide == "none":
+            return None, None
         normal = normalize_guide(relative_depth)
-        return checked_guide(normal, seen.filled, seen.mask) if self.config.guide_check else normal
+        return checked_guide(normal, seen.filled, seen.mask) if self.config.guide_check else (normal, None)
 
     def _rel_cells(self, pixels: Tensor, guide_map: Tensor | None) -> Tensor:
         """[D_rel, I] as cells; `pixels` are I's. Zeros say that there is no guide."""
@@ -146,21 +169,47 @@ class DepthSRNet(nn.Module):
         return torch.cat([self.unet.cells(guide_map.to(pixels.dtype)), pixels], 1)
 
     @torch.inference_mode()
-    def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
-        """uint8 rgb (B, 3, H, W) and metres (B, 1, h, w) -> float32 metres (B, 1, H, W).
+    def estimate(
+        self,
+        rgb: Tensor,
+        depth_lr: Tensor,
+        relative_depth: Tensor | None = None,
+        *,
+        confidence: bool = False,
+    ) -> Estimate:
+        """uint8 rgb (B, 3, H, W) and metres (B, 1, h, w) -> metres, and what is known of them.
 
         A sample without any valid LR pixel comes back all NaN: there is no scale to answer with.
+        `confidence`: of a network with that head alone.
         """
-        return known_depth(self(rgb, depth_lr.float(), relative_depth).depth, depth_lr)
+        said = self(rgb, depth_lr.float(), relative_depth)
+        return self.estimate_of(said.depth, said.features, said.guide_share, depth_lr, confidence=confidence)
 
-    @torch.inference_mode()
+    def estimate_of(
+        self,
+        metres: Tensor,
+        features: Tensor,
+        guide_share: Tensor | None,
+        depth_lr: Tensor,
+        *,
+        confidence: bool,
+    ) -> Estimate:
+        """What a way to run the network answers, of its depth (B, 1, H, W) and the features behind it."""
+        log_scale = self._log_scale(metres, features) if confidence else None
+        chance = None if log_scale is None else known_depth(confidence_of(log_scale), depth_lr)
+        return Estimate(known_depth(metres, depth_lr), chance, guide_share)
+
+    def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
+        """The depth of `estimate`."""
+        return self.estimate(rgb, depth_lr, relative_depth).depth
+
     def upsample_with_confidence(
         self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `upsample`, and the confidence (B, 1, H, W), 0 to 1; of a network with that head alone."""
-        answer = self(rgb, depth_lr.float(), relative_depth, confidence=True)
-        assert answer.log_scale is not None
-        return known_depth(answer.depth, depth_lr), known_depth(confidence_of(answer.log_scale), depth_lr)
+        """Depth and confidence of `estimate`."""
+        estimate = self.estimate(rgb, depth_lr, relative_depth, confidence=True)
+        assert estimate.confidence is not None
+        return estimate.depth, estimate.confidence
 
 
 def known_depth(depth: Tensor, depth_lr: Tensor) -> Tensor:

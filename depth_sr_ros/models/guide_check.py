@@ -20,8 +20,11 @@ DEPTH_CONTRAST, GUIDE_CONTRAST = 0.02, 0.05
 DISTRUSTED, TRUSTED = 0.15, 0.3
 
 
-def checked_guide(relative_depth: Tensor, filled: Tensor, mask: Tensor) -> Tensor:
+def checked_guide(relative_depth: Tensor, filled: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """`relative_depth` (B, 1, H, W), zero mean, faded to zeros where it disagrees with the LR depth.
+
+    Also how much of it is left, (B, 1, 1, 1): 1 all, 0 nothing. Both stay on the device: nobody waits for
+    the decision.
 
     `filled` (B, 1, h, w): metres, without holes; `mask`: 1 where it was measured. A right guide is near where
     the depth is small: their contrasts against their own surroundings correlate. Large shapes do not count,
@@ -31,7 +34,8 @@ def checked_guide(relative_depth: Tensor, filled: Tensor, mask: Tensor) -> Tenso
     here = -_contrast(filled.clamp_min(MIN_DEPTH_M).log(), DEPTH_CONTRAST)
     there = _contrast(area_mean(relative_depth, size), GUIDE_CONTRAST)
     correlation = _correlation(here, there, mask)
-    return relative_depth * ((correlation - DISTRUSTED) / (TRUSTED - DISTRUSTED)).clamp(0, 1)
+    share = ((correlation - DISTRUSTED) / (TRUSTED - DISTRUSTED)).clamp(0, 1)
+    return relative_depth * share, share
 
 
 def _contrast(value: Tensor, step: float) -> Tensor:

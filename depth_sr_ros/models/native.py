@@ -20,8 +20,7 @@ from torch import Tensor
 from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.back_projection import LEAST_SHARE
-from depth_sr_ros.models.confidence import confidence_of
-from depth_sr_ros.models.depth_sr import DepthSRNet, LRInput, known_depth
+from depth_sr_ros.models.depth_sr import DepthSRNet, Estimate, LRInput
 from depth_sr_ros.models.fusion_unet import LEVELS_MULTIPLE
 from depth_sr_ros.models.kernel_head import LOGIT_RANGE
 from depth_sr_ros.models.native_weights import (
@@ -149,27 +148,33 @@ class NativeNetwork:
         self._nearest: list[Tensor] = []  # of rows and of columns
 
     @torch.inference_mode()
-    def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
-        """As `DepthSRNet.upsample`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres.
+    def estimate(
+        self,
+        rgb: Tensor,
+        depth_lr: Tensor,
+        relative_depth: Tensor | None = None,
+        *,
+        confidence: bool = False,
+    ) -> Estimate:
+        """As `DepthSRNet.estimate`, for one image: uint8 (1, 3, H, W) and metres (1, 1, h, w) -> metres.
 
         relative_depth (1, 1, H, W) replaces the guide's own answer.
         """
-        return known_depth(self._answer(rgb, depth_lr, relative_depth)[0], depth_lr)
+        depth, features, share = self._answer(rgb, depth_lr, relative_depth)
+        # The confidence is small products for each cell, by torch: while nobody listens, nothing is computed.
+        features = features.permute(2, 0, 1)[None]
+        return self._net.estimate_of(depth, features, share, depth_lr, confidence=confidence)
 
-    @torch.inference_mode()
-    def upsample_with_confidence(
-        self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As `DepthSRNet.upsample_with_confidence`, for one image."""
-        head = self._net.confidence_head
-        assert head is not None
-        depth, features = self._answer(rgb, depth_lr, relative_depth)
-        # Small products for each cell, by torch: while nobody listens to it, nothing is computed.
-        log_scale = head(features.permute(2, 0, 1)[None], depth)
-        return known_depth(depth, depth_lr), known_depth(confidence_of(log_scale), depth_lr)
+    def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
+        """The depth of `estimate`."""
+        return self.estimate(rgb, depth_lr, relative_depth).depth
 
-    def _answer(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Depth (1, 1, H, W) and the features (h, w, C) behind it, which the next frame overwrites."""
+    def _answer(
+        self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Depth (1, 1, H, W), the features (h, w, C) behind it, which the next frame overwrites, and how
+        much of the guide was taken.
+        """
         size = (rgb.shape[2], rgb.shape[3])
         # Maps of one size are kept; a stream rarely changes it, and two sets would double the memory.
         if size != self._sizes:
@@ -180,11 +185,12 @@ class NativeNetwork:
         seen = LRInput.from_depth(depth_lr.float(), self._net.config)
         # The answer is the caller's: it must not lie in memory that the next frame takes.
         out = torch.empty(1, 1, *size, dtype=torch.float32, device="cpu")
-        depth, features = self._depth(rgb, relative_depth, seen, out)
-        return depth, features[..., : self._net.config.channels[0]]
+        guide_map, share = self._net.guide_map(relative_depth, seen)
+        depth, features = self._depth(rgb, guide_map, seen, out)
+        return depth, features[..., : self._net.config.channels[0]], share
 
     def _depth(
-        self, rgb: Tensor, relative_depth: Tensor | None, seen: LRInput, out: Tensor
+        self, rgb: Tensor, guide_map: Tensor | None, seen: LRInput, out: Tensor
     ) -> tuple[Tensor, Tensor]:
         size = (rgb.shape[2], rgb.shape[3])
         sizes = [(-(-size[0] // s), -(-size[1] // s)) for s in (self._side << i for i in range(5))]
@@ -192,7 +198,7 @@ class NativeNetwork:
         guided = self._net.config.guide_channels - 3
         pixels = self._map("rgb cells", height, width, (guided + 3) * self._side**2)
         colours = pixels[..., guided * self._side**2 :]
-        self._guide_cells(self._net.guide_map(relative_depth, seen), pixels[..., : guided * self._side**2])
+        self._guide_cells(guide_map, pixels[..., : guided * self._side**2])
         self._rgb_cells(rgb, colours)
         lr = self._map("lr cells", height, width, 3 * self._side**2)
         unit = _unit(seen.normalizer)

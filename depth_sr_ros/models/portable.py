@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that ONNX or its runtimes lack: torch's own, or, while the network is exported, plain ones.
+"""Operations that ONNX, its runtimes or Inductor lack: torch's own, or, while the network is exported or
+compiled, plain ones.
 
 The plain forms hold for sizes that an export leaves open: their loops are as long as any image needs, and
 they divide no negative number, which ONNX rounds the other way.
@@ -92,6 +93,18 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
         scale = torch.full((1,), inputs, dtype=torch.float32) / outputs
         index = ((torch.arange(outputs) + 0.5) * scale).long()
         x = x.index_select(axis, index.clamp(0, inputs - 1))
+    return x
+
+
+def bordered(x: Tensor, margin: int) -> Tensor:
+    """x (B, C, H, W), its border repeated `margin` pixels further on all sides."""
+    if not torch.compiler.is_compiling():
+        return F.pad(x, (margin,) * 4, mode="replicate")
+    # Inductor of torch 2.13 fails on that where slices of it follow: "vr must not be None for symbol q0".
+    for axis in (2, 3):
+        ends = (x.narrow(axis, place, 1) for place in (0, x.shape[axis] - 1))
+        first, last = (end.repeat_interleave(margin, axis) for end in ends)
+        x = torch.cat([first, x, last], axis)
     return x
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, NEIGHBOURS
 from depth_sr_ros.models.nafnet import Pointwise
+from depth_sr_ros.models.portable import bordered
 
 
 class Propagation(nn.Module):
@@ -56,7 +57,7 @@ class Propagation(nn.Module):
 def _around(image: Tensor, dilation: int) -> Iterator[Tensor]:
     """The image as each of NEIGHBOURS sees it, its border repeated."""
     height, width = image.shape[-2:]
-    padded = F.pad(image, (dilation,) * 4, mode="replicate")
+    padded = bordered(image, dilation)
     for dy, dx in NEIGHBOURS:
         top, left = (1 + dy) * dilation, (1 + dx) * dilation
         yield padded[..., top : top + height, left : left + width]

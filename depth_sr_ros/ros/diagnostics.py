@@ -12,6 +12,8 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from depth_sr_ros.stats import RECENT
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -23,6 +25,7 @@ class Thresholds:
     skew_s: float = 0.1  # between what the two streams' clocks say, while nothing pairs
     unpaired_share: float = 0.5  # of the pairs that there could have been since the last report
     overwritten_share: float = 0.5  # of the pairs since the last report
+    guide_share: float = 0.5  # of the last RECENT frames, left without their guide
 
 
 THRESHOLDS = Thresholds()
@@ -49,7 +52,11 @@ class Assessor:
         if any(value < 0 for value in new.values()):  # configured anew: the counters began again
             new = {key: now[key] for key in COUNTED}
         warning = (
-            self._silence(now) or self._clocks(now, new) or self._losses(now, new) or now["view_mismatch"]
+            self._silence(now)
+            or self._clocks(now, new)
+            or self._losses(now, new)
+            or now["view_mismatch"]
+            or self._guide(now)
         )
         return (WARN, warning) if warning else (OK, f"{now['output_hz']:.1f} Hz")
 
@@ -82,6 +89,16 @@ class Assessor:
             return (
                 f"{new['overwritten']} of {new['pairs']} pairs were overwritten: the network is slower than "
                 "the camera"
+            )
+        return ""
+
+    def _guide(self, now: Mapping[str, Any]) -> str:
+        # Not of the frames since the last report: that may be one, where the network is slow.
+        left_out = now["guide_left_out_recent"]
+        if left_out > self._limits.guide_share * RECENT:
+            return (
+                f"the guide was left out of {left_out} of the last {RECENT} frames, since it does not show "
+                "what the depth sensor measured: align the depth image (register), or check guide.path"
             )
         return ""
 

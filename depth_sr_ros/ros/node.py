@@ -288,6 +288,7 @@ class DepthSRNode(LifecycleNode):
             "precision": str(getattr(engine, "precision", "")),
             "runtime": str(getattr(engine, "runtime", "")),
             "weights": str(info.get("hash", "")),
+            "guide": str(info.get("guide", "")),
         }
         return engine
 
@@ -327,7 +328,8 @@ class DepthSRNode(LifecycleNode):
         for key, name in names.items():
             out[f"{key}_publishers"] = publisher_count(self, inputs[name]) if name in inputs else 0
         out |= {f"{name}_topic": self._image_topic(name) for name in ("rgb", "depth")}
-        empty = dict.fromkeys(("device", "engine", "variant", "precision", "runtime", "weights"), "")
+        about = ("device", "engine", "variant", "precision", "runtime", "weights", "guide")
+        empty = dict.fromkeys(about, "")
         return out | empty | self._engine_info | {"last_error": self._last_error}
 
     def _publish_diagnostics(self) -> None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rclpy.clock import Clock
+from rclpy.logging import get_logger
 from sensor_msgs.msg import CameraInfo
 
 from depth_sr_ros.answer import Wanted
 from depth_sr_ros.camera import output_size
+from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.mailbox import Mailbox
 from depth_sr_ros.pairing import Pair
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
@@ -23,7 +25,7 @@ from depth_sr_ros.ros.extrinsics import Registrar, size_mismatch, view_mismatch
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.outputs import Outputs, Result
 from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
-from depth_sr_ros.stats import Rate, Window
+from depth_sr_ros.stats import Occurrences, Rate, Window
 from depth_sr_ros.worker import EngineWorker
 
 # Has answer(rgb, depth, wanted, channel_order=, ...) -> Answer, as depth_sr_ros.engine.DepthSuperResolver.
@@ -108,6 +110,7 @@ class Pipeline:
         self._rates = {name: Rate() for name in ("rgb", "depth", "output")}
         self._times = {name: Window() for name in ("latency", *STAGES, "age")}
         self._offsets = Window()
+        self._guide_left_out = Occurrences()
         self._published = self._publish_errors = self._prepared_sizes = 0
         self._known_sizes = {(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))}
         self._last_seen: dict[str, float] = {}
@@ -143,6 +146,7 @@ class Pipeline:
         self._mailbox.clear()
         self._worker.wait_idle()
         self._last_frame = None
+        self._guide_left_out.forget_last()
         self._last_seen = {}
         # The camera may come back with another resolution, and its images before their CameraInfo.
         self._infos = {"rgb": None, "depth": None}
@@ -209,6 +213,8 @@ class Pipeline:
         wanted = self._wanted(engine, settings)
         answer = engine.answer(rgb, depth, wanted, **options)
         inferred = time.monotonic()
+        if (share := getattr(engine, "guide_share", None)) is not None:
+            self._guide_left_out.add(share == 0)
         for warning in new_warnings(engine):
             self._report(warning)
         result = Result(rgb_message.header, rgb, order, answer, rgb_info, settings.encoding)
@@ -312,6 +318,8 @@ class Pipeline:
         for name, window in self._times.items():
             times = window.percentiles()
             out |= {f"{name}_p50_ms": times.p50, f"{name}_p95_ms": times.p95, f"{name}_max_ms": times.max}
+        left_out, left_out_recently = self._guide_left_out.counts()
+        out |= {"guide_left_out": left_out, "guide_left_out_recent": left_out_recently}
         now = time.monotonic()
         silent = {name: now - self._last_seen.get(name, now) for name in ("rgb", "depth")}
         out |= {f"{name}_silent_s": seconds for name, seconds in silent.items()}
@@ -351,7 +359,12 @@ def load_engine(values: dict[str, Any]) -> Engine:
         precision=values["engine.precision"],
         runtime=values["engine.runtime"],
     )
-    engine.warm_up(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))
+    # At the size that the network will see: compiled code holds for no other. What is too small for the
+    # network is told with each frame.
+    width, height = values["warmup.rgb_size"]
+    rgb_size = output_size(width, height, values["output.max_side"])
+    rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else (width, height)
+    engine.warm_up(rgb_size, tuple(values["warmup.depth_size"]), get_logger("depth_sr").info)
     return engine
 
 
