@@ -113,7 +113,7 @@ def guides_of(frames: list[EvalFrame], index: int, wanted: list[str], seed: int)
         out["perfect"] = perfect_guide(own)[0, 0].numpy()
     if "noisy" in wanted:
         generator = torch.Generator().manual_seed(GUIDE_SEED + seed)
-        out["noisy"] = simulated_guide(own, GuideErrors(wrong_share=0.0), generator)[0, 0].numpy()
+        out["noisy"] = simulated_guide(own, GuideErrors(), generator)[0, 0].numpy()
     if "wrong" in wanted:
         other = perfect_guide(truth(frames[(index + 1) % len(frames)]))[0, 0].numpy()
         height, width = own.shape[-2:]

@@ -37,9 +37,11 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     soft = torch.where(chosen(0.6), BLUR_PX * uniform(rows, rgb, generator), 0.0)
     crisp = torch.where(chosen(0.3), SHARPEN * uniform(rows, rgb, generator), 0.0)
     rgb = gaussian_blur(rgb, soft)
-    rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
-    step = log_uniform(COMPRESSION, rows, rgb, generator)
-    rgb = compress(rgb, torch.where(chosen(0.4), step, 0.0)).clamp(0, 1)
+    if bool((crisp > 0).any()):  # most samples go without, and a sample alone saves the time
+        rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
+    step = torch.where(chosen(0.4), log_uniform(COMPRESSION, rows, rgb, generator), 0.0)
+    if bool((step > 0).any()):
+        rgb = compress(rgb, step).clamp(0, 1)
     spread = log_uniform(SHIFT_PX, rows, rgb, generator)
     shift = spread * normal((len(rgb), 2, 1, 1), rgb, generator)
     shift = shift.round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
