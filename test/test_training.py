@@ -114,8 +114,8 @@ def test_batches_follow_from_seed_step_and_rank_alone() -> None:
         assert torch.equal(batch[name].nan_to_num(-1), again[name].nan_to_num(-1)), name
     assert not torch.equal(batch["rgb"], maker(8)["rgb"])
     assert not torch.equal(batch["rgb"], maker(7, rank=1)["rgb"])
-    seeds = [step_seed(s, t, r) for s in range(4) for t in range(50) for r in range(3)]
-    seeds += [sample_seed(s, t, r, i) for s in range(4) for t in range(50) for r in range(3) for i in range(4)]
+    steps = list(itertools.product(range(4), range(50), range(3)))
+    seeds = [step_seed(*each) for each in steps] + [sample_seed(*each, i) for each in steps for i in range(4)]
     assert len(set(seeds)) == len(seeds) == 600 * 5
     rows = [*batch["rgb"], *maker(7, rank=1)["rgb"], *maker(8)["rgb"]]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(rows, 2)), "no sample comes twice"

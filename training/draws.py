@@ -19,9 +19,7 @@ def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generat
     return torch.randn(shape, generator=generator, device=like.device)
 
 
-def normal_each(
-    shape: tuple[int, ...] | torch.Size, like: Tensor, generators: Sequence[Generator]
-) -> Tensor:
+def normal_each(shape: tuple[int, ...] | torch.Size, like: Tensor, generators: Sequence[Generator]) -> Tensor:
     """As `normal`, the first axis a sample: each draws from its own generator, whatever the others are."""
     return torch.cat([normal((1, *shape[1:]), like, each) for each in generators])
 

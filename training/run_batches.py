@@ -17,9 +17,9 @@ def run_batch(folder: Path, step: int, rank: int = 0, index: int | None = None) 
     """The batch that `rank` saw in `step` (counted from 0, as in metrics.csv) of the run in `folder`.
 
     With an `index` that sample of it alone, as a batch of one: the others are not made.
-    To the bit, by the code and on the kind of device (and, on a GPU, its kind) that trained; on a GPU a sample
-    that is made alone may be rounded otherwise. Without `relative_depth` where the simulated guide was left
-    out (`guide.dropout`).
+    To the bit, by the code and on the kind of device (and, on a GPU, its kind) that trained; on a GPU a
+    sample that is made alone may be rounded otherwise. Without `relative_depth` where the simulated guide was
+    left out (`guide.dropout`).
     Raises ConfigError where `folder` is no run, has no such step, rank or index, or was trained on a device
     that is not here.
     """

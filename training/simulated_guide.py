@@ -29,7 +29,8 @@ class GuideErrors:
     `gamma`: the exponent of inverse depth is between 1 / gamma and gamma; `tilt`: a smooth field that is
     added, in units of the map's spread; `shift`: pixels by which edges are misplaced, smoothly; `blur`:
     pixels of one standard deviation; `thin_share`: samples that lose thin structures; `region`: share of the
-    picture in which the map shows something else; `wrong_share`: samples with the guide of another picture, which training draws.
+    picture in which the map shows something else; `wrong_share`: samples with the guide of another picture,
+    which whoever makes the samples draws.
     """
 
     gamma: float = 2.0
