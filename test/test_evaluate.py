@@ -304,8 +304,8 @@ def test_a_guide_that_the_check_leaves_out_costs_no_second_answer() -> None:
     frame = frames()[0]
     lr = degrade(frame.depth[:96, :128], 4, "clean", np.random.default_rng(0))
     other = (1 / np.nan_to_num(frames()[1].depth[:96, :128], nan=2.0)).astype(np.float32)
-    answers = [network.upsample(lr, frame.rgb[:96, :128], guide) for guide in (None, other)]
-    np.testing.assert_array_equal(*answers)
+    alone, beside = (network.upsample(lr, frame.rgb[:96, :128], guide) for guide in (None, other))
+    np.testing.assert_array_equal(alone, beside)
 
 
 def hole() -> np.ndarray:

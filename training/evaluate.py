@@ -159,11 +159,12 @@ def score_input(
     for name, network in networks.items():
         answer = network.upsample(lr, frame.rgb, None)
         yield name, metrics(answer)
-        for guide, relative in guides.items() if network.sees is not None else ():
-            # One that the network's own check leaves out changes nothing: that answer is here.
-            counts = network.sees(lr, relative)
-            given = network.upsample(lr, frame.rgb, relative) if counts else answer
-            yield guided(name, guide), metrics(given)
+        if network.sees is not None:
+            for guide, relative in guides.items():
+                # One that the network's own check leaves out changes nothing: that answer is here.
+                counts = network.sees(lr, relative)
+                given = network.upsample(lr, frame.rgb, relative) if counts else answer
+                yield guided(name, guide), metrics(given)
         if name == OURS:
             seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
             means = degrade(seen, scale, "clean", np.random.default_rng(seed))

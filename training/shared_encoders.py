@@ -38,7 +38,7 @@ class SharedEncoders(NativeNetwork):
     def _encode(
         self, name: str, weights: EncoderWeights, x: Tensor, sizes: list[tuple[int, int]]
     ) -> list[Tensor]:
-        key, seen = (tuple(x.shape), hashlib.blake2b(x.numpy()).digest()), self._seen[name]
+        key, seen = (tuple(x.shape), hashlib.blake2b(x.numpy().data).digest()), self._seen[name]
         found = seen.pop(key, None)
         if found is None:
             # In maps of its own, those of the input that was not seen for longest.

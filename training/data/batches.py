@@ -66,7 +66,7 @@ class BatchMaker:
         return self._make(step, rank, range(self._config.data.batch_size))
 
     def sample(self, step: int, rank: int, index: int) -> Batch:
-        """Sample `index` of a step's batch as a batch of one, without making the others; on a CPU its bits."""
+        """Sample `index` of a step's batch as a batch of one, made without the others; on a CPU its bits."""
         return self._make(step, rank, (index,))
 
     def _make(self, step: int, rank: int, indices: Sequence[int]) -> Batch:
