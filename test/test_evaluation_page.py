@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "make_evaluation_page.py"
 GUIDES = ("perfect", "noisy", "wrong")
+LABELS = {"By profile": "profile", "By frames": "group", "By factor": "factor"}
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,18 @@ def generator() -> ModuleType:
     return module
 
 
-def cells(page: str, heading: str) -> list[tuple[str, str, str, list[float]]]:
-    """(frames, profile, factor, the numbers of the cell) of the page's table whose head begins so."""
+class Cell(NamedTuple):
+    """What a table says of one case; `numbers` as its columns have them."""
+
+    network: str
+    group: str
+    profile: str
+    factor: str
+    numbers: list[float]
+
+
+def cells(page: str, network: str, heading: str) -> list[Cell]:
+    """All of the page's table whose head begins so."""
     _, _, rest = page.partition(f"| {heading}frames, profile |")
     head, _, *rows = rest.partition("\n\n")[0].splitlines()
     scales = re.findall(r"(x\d+): mm", head)
@@ -36,7 +48,7 @@ def cells(page: str, heading: str) -> list[tuple[str, str, str, list[float]]]:
         width = len(values) // len(scales)
         for number, scale in enumerate(scales):
             numbers = [float(value) for value in values[width * number : width * (number + 1)]]
-            out.append((group, profile, scale, numbers))
+            out.append(Cell(network, group, profile, scale, numbers))
     return out
 
 
@@ -47,28 +59,28 @@ def counts(page: str, label: str, after: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"`?(\w+)`? (\d+)", found[1])}
 
 
-def tally(names: list[str]) -> dict[str, int]:
-    return {name: names.count(name) for name in names}
+def tally(found: list[Cell], field: str) -> Counter[str]:
+    return Counter(getattr(cell, field) for cell in found)
 
 
 def check(page: str) -> None:
     """Counts again, from the tables alone, what the sentences say."""
     text = " ".join(page.split())
-    alone = cells(page, "")
-    behind = [cell for cell in alone if cell[3][1] > 1]
+    alone = cells(page, "edge", "")
+    behind = [cell for cell in alone if cell.numbers[1] > 1]
     assert f"in {len(behind)} of {len(alone)} cases. By profile" in text
-    fast = sum(numbers[4] < numbers[1] for *_, numbers in alone)
+    fast = sum(cell.numbers[4] < cell.numbers[1] for cell in alone)
     assert f"`fast` without a guide is ahead of `edge` in {fast} of {len(alone)} cases" in text
-    for label, column in (("By profile", 1), ("By frames", 0), ("By factor", 2)):
-        assert counts(text, label, "is behind the best filter") == tally([cell[column] for cell in behind])
-    with_guides = [(name, *cell) for name in ("fast", "challenge") for cell in cells(page, f"`{name}`: ")]
-    dear = [cell for cell in with_guides if cell[4][4] > 1.10]
+    for label, field in LABELS.items():
+        assert counts(text, label, "is behind the best filter") == tally(behind, field)
+    with_guides = [cell for name in ("fast", "challenge") for cell in cells(page, name, f"`{name}`: ")]
+    dear = [cell for cell in with_guides if cell.numbers[4] > 1.10]
     assert f"as printed, in {len(dear)} of {len(with_guides)} cells" in text
-    for label, column in (("By network", 0), ("By profile", 2), ("By frames", 1), ("By factor", 3)):
-        assert counts(text, label, "at most 10 %") == tally([cell[column] for cell in dear])
+    for label, field in {"By network": "network", **LABELS}.items():
+        assert counts(text, label, "at most 10 %") == tally(dear, field)
     for name in ("fast", "challenge"):
         for number, guide in enumerate(GUIDES, 2):
-            values = [cell[4][number] for cell in with_guides if cell[0] == name]
+            values = [cell.numbers[number] for cell in with_guides if cell.network == name]
             said = text.partition(f"`{name}`: perfect guide ")[2].partition("best filter")[0]
             assert f"{guide} guide {min(values):.2f} to {max(values):.2f}" in f"perfect guide {said}"
 
