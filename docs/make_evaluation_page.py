@@ -61,7 +61,7 @@ Frames: {frames}.
 {ranges}
 
 A wrong guide was to cost at most 10 % against none. It costs more, a share above 1.10 as printed, in
-{dear} of {cases} cells. By network: {by_network}. By profile: {by_profile}.
+{dear} of {cases} cells, each the mean over its frames. By network: {by_network}. By profile: {by_profile}.
 By frames: {by_group}. By factor: {by_scale}.
 
 """
