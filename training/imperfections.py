@@ -45,8 +45,11 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     spread = log_uniform(SHIFT_PX, rows, rgb, generator)
     shift = spread * normal((len(rgb), 2, 1, 1), rgb, generator)
     shift = shift.round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
-    depth = _shifted(depth, torch.where(chosen(0.6), shift, 0.0))
-    return rgb, torch.where(chosen(0.25), _stepped(depth, generator), depth)
+    shift = torch.where(chosen(0.6), shift, 0.0)
+    if bool(shift.any()):
+        depth = _shifted(depth, shift)
+    stepped = chosen(0.25)
+    return rgb, torch.where(stepped, _stepped(depth, generator), depth) if bool(stepped.any()) else depth
 
 
 def _shifted(depth: Tensor, shift: Tensor) -> Tensor:
