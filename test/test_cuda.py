@@ -383,3 +383,8 @@ def test_batches_made_on_the_gpu_follow_from_seed_and_step() -> None:
     assert first["rgb"].is_cuda
     for name in ("rgb", "depth", "depth_lr"):
         torch.testing.assert_close(first[name], again[name], equal_nan=True)
+    # Scenes are rendered together there: rounding may differ, and with it a pixel of a silhouette or two.
+    alone = maker.sample(3, 0, 2)
+    for name in ("rgb", "depth", "depth_lr"):
+        difference = (alone[name] - first[name][2:3]).nan_to_num().abs()
+        assert float((difference > 1e-3).float().mean()) < 0.01, name

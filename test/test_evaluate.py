@@ -235,14 +235,14 @@ def test_tuning_writes_parameters_that_beat_bicubic(rendered: Path) -> None:
 
 
 @pytest.mark.skipif(not native.is_built(), reason="there is no C++ compiler here")
-@pytest.mark.parametrize("variant", ["edge", "fast"])
+@pytest.mark.parametrize("variant", ["edge", "fast", "challenge"])
 def test_both_runtimes_answer_alike(variant: str) -> None:
     frame = frames(1)[0]
     depth, rgb = frame.depth[:96, :128], frame.rgb[:96, :128]
     lr = degrade(depth, 4, "noisy", np.random.default_rng(0))
     guide = None if variant == "edge" else (3 - np.nan_to_num(depth)).astype(np.float32)
     answers = [
-        load_network(None, "cpu", "float32", runtime, variant=variant)[0](lr, rgb, guide)
+        load_network(None, "cpu", "float32", runtime, variant=variant)[0].upsample(lr, rgb, guide)
         for runtime in ("native", "torch")
     ]
     assert np.isfinite(answers[0]).all()
@@ -265,7 +265,7 @@ def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> N
 
     with Progress(disable=True) as progress:
         guides = ["perfect", "noisy", "wrong"]
-        networks = {OURS: Network(ours, guided=True), "other": Network(other)}
+        networks = {OURS: Network(ours, sees=lambda lr, relative: True), "other": Network(other)}
         (case,) = summarise(evaluate(frames(), [4], ["clean"], 1, networks, progress, guides))
     assert len(seen["none"]) == 2 and len(seen["given"]) == 6
     perfect, noisy, wrong = (np.corrcoef(inverse(frames()[0]), g[~hole()])[0, 1] for g in seen["given"][:3])
@@ -284,6 +284,28 @@ def test_guides_are_made_from_the_truth_and_stand_in_a_table_of_their_own() -> N
         verdict.header[-1] == "other"
         and row[-1] == f"{rmse['other']:.4g} ({rmse['other'] / rmse['bicubic']:.3f})"
     )
+
+
+def test_a_guide_that_the_check_leaves_out_costs_no_second_answer() -> None:
+    """Seen by the weights that ship: the other frame's guide is no guide, and the answer that of none."""
+    network, _ = load_network(None, "cpu", "float32", variant="fast")
+    asked: list[bool] = []
+
+    def upsample(lr: np.ndarray, rgb: np.ndarray, relative: np.ndarray | None) -> np.ndarray:
+        asked.append(relative is not None)
+        return network.upsample(lr, rgb, relative)
+
+    counting = {"fast": Network(upsample, network.sees)}
+    with Progress(disable=True) as progress:
+        (case,) = summarise(evaluate(frames(), [4], ["clean"], 1, counting, progress, ["perfect", "wrong"]))
+    rmse = {name: metrics["rmse"]["mean"] for name, metrics in case["methods"].items()}
+    assert asked == [False, True, False, True], "for each frame without a guide, then with its own"
+    assert rmse[guided("fast", "wrong")] == rmse["fast"] != rmse[guided("fast", "perfect")]
+    frame = frames()[0]
+    lr = degrade(frame.depth[:96, :128], 4, "clean", np.random.default_rng(0))
+    other = (1 / np.nan_to_num(frames()[1].depth[:96, :128], nan=2.0)).astype(np.float32)
+    alone, beside = (network.upsample(lr, frame.rgb[:96, :128], guide) for guide in (None, other))
+    np.testing.assert_array_equal(alone, beside)
 
 
 def hole() -> np.ndarray:

@@ -238,7 +238,7 @@ def test_a_solid_throws_a_shadow_where_the_light_is_behind_it(generator: SceneGe
         packed = pack([scene], 65, 65, torch.device("cpu"))
         depth, surface = cast(packed, generator.bank)
         image = Shader(packed, depth, surface, generator.bank).image(
-            Lighting(packed, generator.bank, seeded(0), stride=1)
+            Lighting(packed, generator.bank, [seeded(0)], stride=1)
         )
         shades.append(image[0, 0])
     under = 32 + round(65 / 3)  # the floor point right below the ball

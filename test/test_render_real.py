@@ -155,8 +155,8 @@ def test_the_command_renders_what_training_reads_and_only_what_is_missing(small:
     assert "4 frames, 2 of them new" in run.stdout
     names = [frame.name for frame in list_frames(small.out, "train")]
     assert len(names) == 4 and sum("_room_" in name for name in names) == 2
-    rgb, depth = RenderedSource(small.out).sample(2, (64, 64), torch.Generator().manual_seed(0))
-    assert rgb.shape == (2, 3, 64, 64) and depth.isfinite().any()
+    ((rgb, depth),) = RenderedSource(small.out).views((64, 64), [torch.Generator().manual_seed(0)])
+    assert rgb.shape == (1, 3, 64, 64) and depth.isfinite().any()
     assert "Track `field`" in (small.out / "CREDITS.md").read_text()
 
 

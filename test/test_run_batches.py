@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -17,15 +18,17 @@ from test_training import TINY
 from depth_sr_ros.depth_io import read_rgb, write_depth, write_rgb
 from depth_sr_ros.errors import ConfigError
 from training.config import TrainConfig, load_config
-from training.data.batches import Batch
+from training.data.batches import Batch, BatchMaker
+from training.data.sources import Mixture, View
 from training.module import DepthSRModule
 from training.run_batches import run_batch
 from training.runner import run_training
+from training.simulated_guide import perfect_guide
 
 STEPS = 4
 
 
-def configuration(folder: Path, workers: int, **guide: Any) -> TrainConfig:
+def configuration(folder: Path, workers: int, batch_size: int = 2, **guide: Any) -> TrainConfig:
     """All that makes batches random: two sources, imperfect pairs, sensors, a guide that is dropped."""
     (folder / "rgb").mkdir()
     (folder / "depth").mkdir()
@@ -38,7 +41,7 @@ def configuration(folder: Path, workers: int, **guide: Any) -> TrainConfig:
             "data": {
                 "sources": [{"kind": "procedural"}, {"kind": "rgbd_folder", "path": str(folder)}],
                 "crop": [64, 64],
-                "batch_size": 2,
+                "batch_size": batch_size,
                 "imperfect_share": 0.5,
                 "workers": workers,
             },
@@ -80,6 +83,12 @@ def test_any_batch_of_a_run_is_made_again_from_its_folder(
         else:
             assert not guide.any()
             dropped += 1
+        # A sample alone has the bits that it had among the others.
+        for index in range(2):
+            alone = run_batch(tmp_path / "run", step, index=index)
+            assert alone.keys() == again.keys()
+            for name, values in alone.items():
+                assert torch.equal(values.nan_to_num(-1), again[name][index : index + 1].nan_to_num(-1)), name
     assert 0 < dropped < STEPS
     assert load_config(tmp_path / "run" / "config.yaml").run.accelerator in ("cpu", "cuda"), "not auto"
 
@@ -93,13 +102,48 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_a_sample_is_made_without_those_before_it(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another size of the batch nor the other samples change it, and none of them is made."""
+    config = load_config(run_folder / "config.yaml")
+    larger = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=4))
+    whole, small = BatchMaker(larger)(3, 1), BatchMaker(config)(3, 1)
+    made: list[int] = []
+    draw = Mixture.views
+
+    def count(mixture: Mixture, size: tuple[int, int], generators: list[torch.Generator]) -> list[View]:
+        made.append(len(generators))
+        return draw(mixture, size, generators)
+
+    monkeypatch.setattr(Mixture, "views", count)
+    for index in range(4):
+        alone = BatchMaker(larger).sample(3, 1, index)
+        for name, values in alone.items():
+            for batch in (whole, small)[: 2 if index < 2 else 1]:
+                assert torch.equal(values.nan_to_num(-1), batch[name][index : index + 1].nan_to_num(-1)), name
+    assert 4 <= sum(made) <= 8 and set(made) == {1}, "one view a sample, and one more for a wrong guide"
+
+
+def test_a_wrong_guide_is_that_of_another_picture(tmp_path: Path) -> None:
+    no_errors = {"gamma": 1.0, "tilt": 0.0, "shift": 0.0, "blur": 0.0, "thin_share": 0.0, "region": 0.0}
+    config = configuration(tmp_path, 0, 6, errors={**no_errors, "wrong_share": 0.5})
+    batch = BatchMaker(config)(1)
+    right = perfect_guide(batch["depth"])
+    is_right = (batch["relative_depth"] - right).abs().amax((1, 2, 3)) < 1e-3
+    assert 0 < int(is_right.sum()) < 6
+    for guide, own in zip(batch["relative_depth"][~is_right], right[~is_right], strict=True):
+        both = torch.stack([guide.flatten(), own.flatten()])
+        assert float(guide.std()) > 0 and abs(float(torch.corrcoef(both)[0, 1])) < 0.9
+
+
 def show(*arguments: object) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).resolve().parents[1] / "training" / "show_batch.py"
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_command_writes_the_batch_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_batch_or_a_sample_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "batch.png"
     ended = show(run_folder, "--step", 3, "--out", out)
     assert ended.returncode == 0 and str(out) in ended.stdout, ended.stderr
@@ -110,6 +154,9 @@ def test_the_command_writes_the_batch_as_a_picture(run_folder: Path, tmp_path: P
         np.testing.assert_array_equal(picture[64 * number :][:64, :64], rgb)
     for part in np.split(picture, 4, axis=1):
         assert part.std() > 0
+    ended = show(run_folder, "--step", 3, "--rank", 0, "--index", 1, "--out", out)
+    assert ended.returncode == 0, ended.stderr
+    np.testing.assert_array_equal(read_rgb(out), picture[64:])
 
 
 @pytest.mark.parametrize(
@@ -118,6 +165,7 @@ def test_the_command_writes_the_batch_as_a_picture(run_folder: Path, tmp_path: P
         (("--step", STEPS), f"step is {STEPS}, but the run has 0 to {STEPS - 1}"),
         (("--step", -1), "step is -1"),
         (("--rank", 1), "rank is 1, but the run has 0 to 0"),
+        (("--index", 2), "index is 2, but the run has 0 to 1"),
         (("--out", "batch.xyz"), ".xyz"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from depth_sr_ros.errors import ConfigError
 from training.simulated_guide import GuideErrors, perfect_guide, simulated_guide
 
-NONE = GuideErrors(gamma=1, tilt=0, shift=0, blur=0, thin_share=0, region=0, wrong_share=0)
+NONE = GuideErrors(gamma=1, tilt=0, shift=0, blur=0, thin_share=0, region=0)
 
 
 def scene() -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_a_seed_decides() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_it_is_finite_and_mostly_like_the_scene(seed: int) -> None:
-    guide = made(dataclasses.replace(GuideErrors(), wrong_share=0.0), seed)
+    guide = made(GuideErrors(), seed)
     assert guide.shape == scene().shape and bool(guide.isfinite().all())
     assert correlation(guide[0], perfect_guide(scene())[0]) > 0.35
 
@@ -80,15 +80,6 @@ def test_blur_softens_edges_and_shift_moves_them() -> None:
 def test_some_region_shows_something_else_and_the_rest_is_right() -> None:
     changed = (made(dataclasses.replace(NONE, region=0.5)) - perfect_guide(scene())).abs() > 1e-3
     assert 0.005 < changed.float().mean() < 0.6
-
-
-def test_a_wrong_guide_is_that_of_another_picture() -> None:
-    guide = made(dataclasses.replace(NONE, wrong_share=1.0))
-    torch.testing.assert_close(guide, perfect_guide(scene()).roll(1, 0), atol=2e-5, rtol=1e-4)
-    alone = simulated_guide(
-        scene()[:1], dataclasses.replace(NONE, wrong_share=1.0), torch.Generator().manual_seed(0)
-    )
-    assert alone.std() > 0.1 and abs(correlation(alone, perfect_guide(scene())[:1])) < 0.9
 
 
 @pytest.mark.parametrize(

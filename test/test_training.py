@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from depth_sr_ros.models.checkpoint import load_checkpoint, read_header, save_ch
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.callbacks import MAX_SKIPPED, NonFiniteGuard
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
-from training.data.batches import BatchMaker, NextSteps, step_seed
+from training.data.batches import BatchMaker, NextSteps, sample_seed, step_seed
 from training.exporting import export_run
 from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
@@ -113,7 +114,11 @@ def test_batches_follow_from_seed_step_and_rank_alone() -> None:
         assert torch.equal(batch[name].nan_to_num(-1), again[name].nan_to_num(-1)), name
     assert not torch.equal(batch["rgb"], maker(8)["rgb"])
     assert not torch.equal(batch["rgb"], maker(7, rank=1)["rgb"])
-    assert len({step_seed(s, t, r) for s in range(4) for t in range(50) for r in range(3)}) == 600
+    steps = list(itertools.product(range(4), range(50), range(3)))
+    seeds = [step_seed(*each) for each in steps] + [sample_seed(*each, i) for each in steps for i in range(4)]
+    assert len(set(seeds)) == len(seeds) == 600 * 5
+    rows = [*batch["rgb"], *maker(7, rank=1)["rgb"], *maker(8)["rgb"]]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(rows, 2)), "no sample comes twice"
 
 
 def test_step_numbers_go_on_from_where_the_run_is() -> None:

@@ -32,7 +32,8 @@ def _degraded(
 ) -> torch.Tensor:
     """`depth` (B, 1, H, W), seen beside a picture of one brightness."""
     rgb = torch.full((len(depth), 3, *depth.shape[-2:]), brightness)
-    return RandomDegradation(config or DegradationConfig())(depth, rgb, _generator(seed))
+    degrade, generator = RandomDegradation(config or DegradationConfig()), _generator(seed)
+    return degrade(depth, rgb, degrade.draw_scale(generator), generator)
 
 
 def test_the_same_seed_gives_the_same_sensor_image() -> None:

@@ -87,23 +87,27 @@ def noise_sigma(depth: Tensor) -> Tensor:
 
 
 class RandomDegradation:
-    """Draws a low-resolution sensor image for a batch of true depth images."""
+    """Draws low-resolution sensor images of true depth images."""
 
     def __init__(self, config: DegradationConfig = DegradationConfig()) -> None:
         self.config = config
 
-    def __call__(self, depth: Tensor, rgb: Tensor, generator: Generator) -> Tensor:
+    def draw_scale(self, generator: Generator) -> float:
+        """RGB pixels per LR pixel: for a whole batch, whose LR images have one size."""
+        return _choice(self.config.scales, generator)
+
+    def __call__(self, depth: Tensor, rgb: Tensor, scale: float, generator: Generator) -> Tensor:
         """depth (B, 1, H, W) metres, NaN = invalid -> (B, 1, h, w) metres, NaN = invalid; h = H / scale.
 
-        rgb (B, 3, H, W) in [0, 1] says which surfaces are dark.
+        rgb (B, 3, H, W) in [0, 1] says which surfaces are dark. All B are resampled alike.
         """
-        scale = _choice(self.config.scales, generator)
         size = tuple(max(2, round(side / scale)) for side in depth.shape[-2:])
         method = METHODS[_draw_index(self.config.methods, generator)]
         lr = resample(depth, size, method)
         rows = (depth.shape[0], 1, 1, 1)
         noisy = uniform(rows, lr, generator) >= self.config.clean_share
-        lr = torch.where(noisy, self._sense(lr, generator), lr)
+        if bool(noisy.any()):
+            lr = torch.where(noisy, self._sense(lr, generator), lr)
         divides = scale == int(scale) and all(side % scale == 0 for side in depth.shape[-2:])
         if self.config.sensor_share and divides:
             lr = self._by_sensors(lr, depth, rgb, int(scale), generator)
@@ -152,6 +156,8 @@ class RandomDegradation:
         """Blobs of missing pixels, as dark or shiny surfaces leave them, and single lost pixels."""
         c, rows = self.config, (lr.shape[0], 1, 1, 1)
         holed = uniform(rows, lr, generator) < c.hole_share
+        if not bool(holed.any()):
+            return lr
         area = c.hole_area * uniform(rows, lr, generator)
         coarse = normal((lr.shape[0], 1, 5, 6), lr, generator)
         field = F.interpolate(coarse, lr.shape[-2:], mode="bicubic", align_corners=False)

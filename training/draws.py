@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random tensors beside another one: on its device, from a generator that a batch's seed began."""
+"""Random tensors beside another one: on its device, from a generator that a sample's seed began."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +17,11 @@ def uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Genera
 def normal(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: Generator) -> Tensor:
     """Numbers of zero mean and unit variance on the device of `like`."""
     return torch.randn(shape, generator=generator, device=like.device)
+
+
+def normal_each(shape: tuple[int, ...] | torch.Size, like: Tensor, generators: Sequence[Generator]) -> Tensor:
+    """As `normal`, the first axis a sample: each draws from its own generator, whatever the others are."""
+    return torch.cat([normal((1, *shape[1:]), like, each) for each in generators])
 
 
 def log_uniform(

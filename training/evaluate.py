@@ -48,16 +48,19 @@ GUIDE_SEED = 0x6D1
 
 
 class Network(NamedTuple):
-    """What is scored beside the baselines; `guided`: it is given guides, too."""
+    """What is scored beside the baselines.
+
+    `sees`: whether a guide (its second argument) has a say beside an LR depth; None: it is given none.
+    """
 
     upsample: Upsampler
-    guided: bool = False
+    sees: Callable[[Depth, Depth], bool] | None = None
 
 
 def load_network(
     checkpoint: str | None, device: str, precision: str, runtime: str = "torch", *, variant: str = "edge"
-) -> tuple[Upsampler, dict[str, Any]]:
-    """(upsampler, what the checkpoint says of itself) of a file; None: the weights that ship for `variant`.
+) -> tuple[Network, dict[str, Any]]:
+    """(network, what the checkpoint says of itself) of a file; None: the weights that ship for `variant`.
 
     Raises CheckpointError, and ConfigError where torch has no such device or the runtime cannot run it.
     """
@@ -68,7 +71,8 @@ def load_network(
     dtype = getattr(torch, precision)
 
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
-    from depth_sr_ros.models.native import NativeNetwork
+    from depth_sr_ros.models.depth_sr import LRInput
+    from training.shared_encoders import SharedEncoders
 
     path = checkpoint or shipped_checkpoint(variant)
     model, header = load_checkpoint(path, device)
@@ -78,7 +82,7 @@ def load_network(
             raise ConfigError(
                 f"--runtime native computes in float32 on the cpu, not in {precision} on {device}"
             )
-        native = NativeNetwork(model, torch.get_num_threads())
+        native = SharedEncoders(model, torch.get_num_threads())
 
     def upsample(lr: Depth, rgb: npt.NDArray[np.uint8], relative: Depth | None = None) -> Depth:
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].to(device)
@@ -89,7 +93,13 @@ def load_network(
         with torch.autocast(picture.device.type, dtype, enabled=dtype != torch.float32):
             return model.upsample(picture, depth, guide)[0, 0].float().cpu().numpy()
 
-    return upsample, {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
+    def sees(lr: Depth, relative: Depth) -> bool:
+        guide, depth = (torch.from_numpy(each)[None, None].to(device) for each in (relative, lr))
+        guide_map = model.guide_map(guide, LRInput.from_depth(depth, model.config))
+        return guide_map is not None and bool(guide_map.any())
+
+    about = {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
+    return Network(upsample, None if model.config.guide == "none" else sees), about
 
 
 def guides_of(frames: list[EvalFrame], index: int, wanted: list[str], seed: int) -> dict[str, Depth]:
@@ -113,7 +123,7 @@ def guides_of(frames: list[EvalFrame], index: int, wanted: list[str], seed: int)
         out["perfect"] = perfect_guide(own)[0, 0].numpy()
     if "noisy" in wanted:
         generator = torch.Generator().manual_seed(GUIDE_SEED + seed)
-        out["noisy"] = simulated_guide(own, GuideErrors(wrong_share=0.0), generator)[0, 0].numpy()
+        out["noisy"] = simulated_guide(own, GuideErrors(), generator)[0, 0].numpy()
     if "wrong" in wanted:
         other = perfect_guide(truth(frames[(index + 1) % len(frames)]))[0, 0].numpy()
         height, width = own.shape[-2:]
@@ -149,8 +159,12 @@ def score_input(
     for name, network in networks.items():
         answer = network.upsample(lr, frame.rgb, None)
         yield name, metrics(answer)
-        for guide, relative in guides.items() if network.guided else ():
-            yield guided(name, guide), metrics(network.upsample(lr, frame.rgb, relative))
+        if network.sees is not None:
+            for guide, relative in guides.items():
+                # One that the network's own check leaves out changes nothing: that answer is here.
+                counts = network.sees(lr, relative)
+                given = network.upsample(lr, frame.rgb, relative) if counts else answer
+                yield guided(name, guide), metrics(given)
         if name == OURS:
             seen = np.where(np.isfinite(frame.depth), answer, np.float32(np.nan))
             means = degrade(seen, scale, "clean", np.random.default_rng(seed))
@@ -268,12 +282,10 @@ def _load_networks(options: argparse.Namespace) -> tuple[dict[str, Network], dic
     networks, weights = {}, {}
     wanted = [] if options.checkpoint == "none" else [(OURS, options.checkpoint, "edge")]
     for name, checkpoint, variant in [*wanted, *((variant, None, variant) for variant in options.others)]:
-        upsample, about = load_network(
+        networks[name], weights[name] = load_network(
             checkpoint, options.device, options.precision, options.runtime, variant=variant
         )
-        networks[name] = Network(upsample, about["model"]["guide"] != "none")
-        weights[name] = about
-    if options.guides and not any(network.guided for network in networks.values()):
+    if options.guides and all(network.sees is None for network in networks.values()):
         raise ConfigError(
             f"--guides {' '.join(options.guides)}: these weights take no guide; add --others fast"
         )

@@ -61,7 +61,7 @@ def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:
         raise ConfigError(
             f"side is {side} and margin {margin}: give a multiple of 16 and less than half of it"
         )
-    resolver = load_network(None if checkpoint is None else str(checkpoint), "cpu", "float32")[0]
+    resolver = load_network(None if checkpoint is None else str(checkpoint), "cpu", "float32")[0].upsample
     logs: dict[str, list[float]] = {}
     for number, frame in enumerate(track(load_frames("rendered-val", data_root(), limit, seed=0), "frames")):
         rgb, truth = crop_to_multiple(frame.rgb), crop_to_multiple(frame.depth)

@@ -79,7 +79,7 @@ def guides(sequence: Sequence, k: int, seed: int) -> Iterator[tuple[str, int, An
         depth = torch.from_numpy(sequence.depth((k - age) % len(sequence)))[None, None]
         yield "perfect", age, perfect_guide(depth)
         generator = torch.Generator().manual_seed(GUIDE_SEED + seed)
-        yield "noisy", age, simulated_guide(depth, GuideErrors(wrong_share=0.0), generator)
+        yield "noisy", age, simulated_guide(depth, GuideErrors(), generator)
 
 
 def score(net: DepthSRNet, sequence: Sequence, k: int, seed: int) -> dict[tuple[str, str, int], float]:

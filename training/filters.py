@@ -10,8 +10,11 @@ from torch import Tensor
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     """x (B, C, H, W), blurred by a Gaussian of `sigma` (B, 1, 1, 1) pixels; 0: not at all."""
+    widest = float(sigma.max())
+    if not widest:
+        return x
     batch, channels = x.shape[:2]
-    reach = int(3 * float(sigma.max()) + 1)
+    reach = int(3 * widest + 1)
     offset = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     taps = torch.exp(-0.5 * (offset / sigma.clamp_min(0.05).view(-1, 1)) ** 2)
     taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(channels, 0)

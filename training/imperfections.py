@@ -38,18 +38,23 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     soft = torch.where(chosen(0.6), BLUR_PX * uniform(rows, rgb, generator), 0.0)
     crisp = torch.where(chosen(0.3), SHARPEN * uniform(rows, rgb, generator), 0.0)
     rgb = gaussian_blur(rgb, soft)
-    rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
-    step = log_uniform(COMPRESSION, rows, rgb, generator)
-    rgb = compress(rgb, torch.where(chosen(0.4), step, 0.0)).clamp(0, 1)
+    if bool((crisp > 0).any()):  # most samples go without, and a sample alone saves the time
+        rgb = (rgb + crisp * (rgb - gaussian_blur(rgb, torch.ones_like(crisp)))).clamp(0, 1)
+    step = torch.where(chosen(0.4), log_uniform(COMPRESSION, rows, rgb, generator), 0.0)
+    if bool((step > 0).any()):
+        rgb = compress(rgb, step).clamp(0, 1)
     spread = log_uniform(SHIFT_PX, rows, rgb, generator)
     shift = spread * normal((len(rgb), 2, 1, 1), rgb, generator)
     shift = shift.round().clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
-    depth = _shifted(depth, torch.where(chosen(0.6), shift, 0.0))
-    depth = torch.where(chosen(0.25), _stepped(depth, generator), depth)
-    shadow = log_uniform(SHADOW_PX, rows, depth, generator)
-    mirrored = uniform(rows, depth, generator) < 0.5
-    hidden = torch.where(mirrored, _hidden(depth.flip(-1), shadow).flip(-1), _hidden(depth, shadow))
-    return rgb, torch.where(hidden & chosen(0.4), torch.nan, depth)
+    shift = torch.where(chosen(0.6), shift, 0.0)
+    if bool(shift.any()):
+        depth = _shifted(depth, shift)
+    stepped, shadowed = chosen(0.25), chosen(0.4)
+    if bool(stepped.any()):
+        depth = torch.where(stepped, _stepped(depth, generator), depth)
+    if bool(shadowed.any()):
+        depth = torch.where(shadowed & _shadow(depth, generator), torch.nan, depth)
+    return rgb, depth
 
 
 def _shifted(depth: Tensor, shift: Tensor) -> Tensor:
@@ -74,6 +79,15 @@ def _stepped(depth: Tensor, generator: Generator) -> Tensor:
     # What lies beyond the last step stays as it is: a set would not know it.
     disparity = torch.round(scale / depth)
     return torch.where(disparity >= 1, scale / disparity.clamp_min(1), depth)
+
+
+def _shadow(depth: Tensor, generator: Generator) -> Tensor:
+    """What a second camera or a projector on one side or the other does not see, (B, 1, H, W)."""
+    rows = (len(depth), 1, 1, 1)
+    nearest_px = log_uniform(SHADOW_PX, rows, depth, generator)
+    mirrored = uniform(rows, depth, generator) < 0.5
+    hidden = _hidden(torch.where(mirrored, depth.flip(-1), depth), nearest_px)
+    return torch.where(mirrored, hidden.flip(-1), hidden)
 
 
 def _hidden(depth: Tensor, nearest_px: Tensor) -> Tensor:

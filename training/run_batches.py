@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The batches of a run made once more, from its folder alone."""
+"""The batches of a run, or single samples of them, made once more, from its folder alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from training.data.batches import Batch, BatchMaker, sees_no_guide
 from training.process import process_settings
 
 
-def run_batch(folder: Path, step: int, rank: int = 0) -> Batch:
+def run_batch(folder: Path, step: int, rank: int = 0, index: int | None = None) -> Batch:
     """The batch that `rank` saw in `step` (counted from 0, as in metrics.csv) of the run in `folder`.
 
-    To the bit, by the code and on the kind of device (and, on a GPU, its kind) that trained. Without
-    `relative_depth` where the simulated guide was left out (`guide.dropout`).
-    Raises ConfigError where `folder` is no run, has no such step or rank, or was trained on a device that
-    is not here.
+    With an `index` that sample of it alone, as a batch of one: the others are not made.
+    To the bit, by the code and on the kind of device (and, on a GPU, its kind) that trained; on a GPU a
+    sample that is made alone may be rounded otherwise. Without `relative_depth` where the simulated guide was
+    left out (`guide.dropout`).
+    Raises ConfigError where `folder` is no run, has no such step, rank or index, or was trained on a device
+    that is not here.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -27,9 +29,12 @@ def run_batch(folder: Path, step: int, rank: int = 0) -> Batch:
     config = load_config(path)
     _check_within("step", step, config.optim.steps)
     _check_within("rank", rank, config.run.devices * config.run.nodes)
+    if index is not None:
+        _check_within("index", index, config.data.batch_size)
     # A loader process is one thread of the CPU, whatever trains.
     with process_settings(1 if config.data.workers else config.run.threads):
-        batch = BatchMaker(config, _device(config))(step, rank)
+        maker = BatchMaker(config, _device(config))
+        batch = maker(step, rank) if index is None else maker.sample(step, rank, index)
     if "relative_depth" in batch and sees_no_guide(config, step, rank):
         del batch["relative_depth"]
     return batch

@@ -29,7 +29,8 @@ class GuideErrors:
     `gamma`: the exponent of inverse depth is between 1 / gamma and gamma; `tilt`: a smooth field that is
     added, in units of the map's spread; `shift`: pixels by which edges are misplaced, smoothly; `blur`:
     pixels of one standard deviation; `thin_share`: samples that lose thin structures; `region`: share of the
-    picture in which the map shows something else; `wrong_share`: samples with the guide of another picture.
+    picture in which the map shows something else; `wrong_share`: samples with the guide of another picture,
+    which whoever makes the samples draws.
     """
 
     gamma: float = 2.0
@@ -70,18 +71,7 @@ def simulated_guide(depth: Tensor, errors: GuideErrors, generator: Generator) ->
     guide = _with_other_regions(guide, errors.region * uniform(rows, guide, generator), generator)
     guide = gaussian_blur(guide, errors.blur * uniform(rows, guide, generator))
     spread = guide.std((1, 2, 3), keepdim=True, unbiased=False)
-    guide = guide + errors.tilt * uniform(rows, guide, generator) * spread * _field(guide, 1, generator)
-    return _swapped(guide, errors.wrong_share, generator)
-
-
-def wrong_guide(size: tuple[int, int], generator: Generator) -> Tensor:
-    """The relative depth of no picture at all (1, 1, H, W): slopes and blobs with sharp borders."""
-    ground = torch.zeros((1, 1, *size), device=generator.device)
-    slope = _field(ground, 1, generator)
-    for _ in range(3):
-        inside = _field(ground, 1, generator, (6, 8)) > 0.7
-        slope = torch.where(inside, slope + 2 * normal((1, 1, 1, 1), ground, generator), slope)
-    return slope
+    return guide + errors.tilt * uniform(rows, guide, generator) * spread * _field(guide, 1, generator)
 
 
 def _without_thin(guide: Tensor, share: float, generator: Generator) -> Tensor:
@@ -114,14 +104,6 @@ def _with_other_regions(guide: Tensor, area: Tensor, generator: Generator) -> Te
     level = guide.mean((1, 2, 3), keepdim=True)
     spread = guide.std((1, 2, 3), keepdim=True, unbiased=False)
     return torch.where(inside, level + spread * _field(guide, 1, generator), guide)
-
-
-def _swapped(guide: Tensor, share: float, generator: Generator) -> Tensor:
-    """Some samples get the guide of the next one, or, alone in their batch, one of no picture."""
-    wrong = uniform((len(guide), 1, 1, 1), guide, generator) < share
-    height, width = guide.shape[-2:]
-    other = guide.roll(1, 0) if len(guide) > 1 else wrong_guide((height, width), generator)
-    return torch.where(wrong, other, guide)
 
 
 def _field(like: Tensor, channels: int, generator: Generator, nodes: tuple[int, int] = FIELD) -> Tensor:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training batches by step number: every batch follows from the run's seed, the step and the rank alone."""
+"""Training batches by step number: a sample follows from the run's seed, the step, its rank and its index."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from depth_sr_ros.errors import ConfigError
-from training.config import DataConfig, SourceConfig, TrainConfig
+from training.config import SourceConfig, TrainConfig
 from training.data.bag_frames import BagFrames
 from training.data.mvs_synth import list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.root import data_root
-from training.data.sources import FileSource, Mixture, ProceduralSource, RenderedSource, Source
+from training.data.sources import FileSource, Mixture, ProceduralSource, RenderedSource, Source, View
 from training.degradation import RandomDegradation
+from training.draws import uniform
 from training.imperfections import imperfect
 from training.simulated_guide import simulated_guide
 
@@ -28,8 +29,17 @@ GUIDE_SEED = 0x6715  # apart from the seeds of the batches
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """A 63-bit seed that differs for every (run seed, step, rank)."""
-    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    """A 63-bit seed that differs for every (run seed, step, rank): of what the samples of a batch share."""
+    return _hashed(seed, step, rank)
+
+
+def sample_seed(seed: int, step: int, rank: int, index: int) -> int:
+    """A 63-bit seed that differs for every (run seed, step, rank, index in the batch)."""
+    return _hashed(seed, step, rank, index)
+
+
+def _hashed(*numbers: int) -> int:
+    digest = hashlib.sha256("/".join(map(str, numbers)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
@@ -50,19 +60,37 @@ class BatchMaker:
         self._device = torch.device(device)
         self._mixture = Mixture([(s.weight, _source(s, device)) for s in config.data.sources])
         self._degrade = RandomDegradation(config.degradation)
+        self._size = (config.data.crop[0], config.data.crop[1])
 
     def __call__(self, step: int, rank: int = 0) -> Batch:
-        generator = torch.Generator(self._device)
-        generator.manual_seed(step_seed(self._config.run.seed, step, rank))
-        data: DataConfig = self._config.data
-        rgb, depth = self._mixture.sample(data.batch_size, (data.crop[0], data.crop[1]), generator)
-        if data.imperfect_share:
-            rgb, depth = imperfect(rgb, depth, data.imperfect_share, generator)
-        batch = {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, generator)}
-        guide = self._config.guide
+        return self._make(step, rank, range(self._config.data.batch_size))
+
+    def sample(self, step: int, rank: int, index: int) -> Batch:
+        """Sample `index` of a step's batch as a batch of one, made without the others; on a CPU its bits."""
+        return self._make(step, rank, (index,))
+
+    def _make(self, step: int, rank: int, indices: Sequence[int]) -> Batch:
+        seed = self._config.run.seed
+        scale = self._degrade.draw_scale(torch.Generator().manual_seed(step_seed(seed, step, rank)))
+        generators = [
+            torch.Generator(self._device).manual_seed(sample_seed(seed, step, rank, index))
+            for index in indices
+        ]
+        views = self._mixture.views(self._size, generators)
+        samples = [self._sample(view, scale, each) for view, each in zip(views, generators, strict=True)]
+        return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+
+    def _sample(self, view: View, scale: float, generator: torch.Generator) -> Batch:
+        rgb, depth = view
+        share, guide = self._config.data.imperfect_share, self._config.guide
+        if share:
+            rgb, depth = imperfect(rgb, depth, share, generator)
+        sample = {"rgb": rgb, "depth": depth, "depth_lr": self._degrade(depth, rgb, scale, generator)}
         if guide.simulated:
-            batch["relative_depth"] = simulated_guide(depth, guide.errors, generator)
-        return batch
+            if uniform((), rgb, generator) < guide.errors.wrong_share:
+                ((_, depth),) = self._mixture.views(self._size, [generator])
+            sample["relative_depth"] = simulated_guide(depth, guide.errors, generator)
+        return sample
 
 
 def _source(config: SourceConfig, device: torch.device | str) -> Source:

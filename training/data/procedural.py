@@ -55,9 +55,13 @@ class SceneGenerator:
         All randomness comes from `generator`, which lives on the generator's device or on the CPU.
         """
         seeds = torch.randint(2**62, (batch,), generator=generator, device=generator.device).tolist()
+        return self.scenes(seeds, height, width)
+
+    def scenes(self, seeds: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """As a call, of one scene for each seed: it follows from its own alone, whatever the others are."""
         # one scene at a time keeps a CPU's cache; a GPU wants the batch
-        chunk = 1 if self.device.type == "cpu" else batch
-        parts = [self._render(seeds[i : i + chunk], height, width) for i in range(0, batch, chunk)]
+        chunk = 1 if self.device.type == "cpu" else len(seeds)
+        parts = [self._render(seeds[i : i + chunk], height, width) for i in range(0, len(seeds), chunk)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _render(self, seeds: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +72,7 @@ class SceneGenerator:
         ]
         unit = self._each([s.unit for s in scenes])
         far = self._each([min(s.far, FARTHEST / s.unit) for s in scenes])
-        noise = torch.Generator(self.device).manual_seed(seeds[0])
+        noise = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         with torch.no_grad():
             packed = pack(scenes, height, width, self.device)
             depth, surface = cast(packed, self.bank, NEAREST / unit)

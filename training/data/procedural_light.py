@@ -2,11 +2,14 @@
 """Light at each visible point: sun or lamp, cast shadows, patterned light, ambient light, occlusion."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from training.draws import normal_each
 
 from .procedural_pack import Packed, Slot
 from .procedural_textures import TextureBank
@@ -40,11 +43,11 @@ class Lighting:
         self,
         packed: Packed,
         bank: TextureBank,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
         stride: int = 2,
         casters: int = 14,
     ):
-        self.packed, self.bank, self.generator, self.stride = packed, bank, generator, stride
+        self.packed, self.bank, self.generators, self.stride = packed, bank, generators, stride
         self.lights = [s.light for s in packed.scenes]
         self.turns = [s.camera.rotation for s in packed.scenes]
         solid = [(k, s) for k, s in enumerate(packed.slots) if s.shadow and s.mask is None and not s.inside]
@@ -96,7 +99,7 @@ class Lighting:
         start = (points + normals * (EPSILON * depth[:, None]))[:, :, ::step, ::step].contiguous()
         way = way[:, :, ::step, ::step] if way.shape[-1] > 1 else way
         spread = per_scene(packed, [light.blur for light in self.lights])
-        jitter = torch.randn(start.shape, generator=self.generator, device=start.device)
+        jitter = normal_each(start.shape, start, self.generators)
         way = torch.addcmul(
             way.expand_as(start), jitter, spread * torch.sqrt((way * way).sum(1, keepdim=True))
         )

@@ -2,11 +2,14 @@
 """What a camera does to radiance: exposure, colour cast, vignette, blur, noise, tone curve, compression."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from training.draws import normal_each
 
 from .procedural_random import Draw
 
@@ -87,9 +90,9 @@ def compress(image: Tensor, step: Tensor) -> Tensor:
     return torch.where(step > 0, coarse[:, :, :height, :width] + colour, image)
 
 
-def expose(radiance: Tensor, draw: SensorDraw, generator: torch.Generator) -> Tensor:
-    """Return the photograph (B, 3, H, W) in [0, 1] of linear radiance (B, 3, H, W)."""
-    batch, _, height, width = radiance.shape
+def expose(radiance: Tensor, draw: SensorDraw, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the photograph (B, 3, H, W) in [0, 1] of linear radiance (B, 3, H, W); a generator a sample."""
+    height, width = radiance.shape[2:]
     device = radiance.device
     mean = radiance[:, :, ::4, ::4].clamp(max=4.0).mean((1, 2, 3), keepdim=True).clamp_(min=1e-4)
     y = torch.linspace(-1, 1, height, device=device)[:, None]
@@ -98,7 +101,7 @@ def expose(radiance: Tensor, draw: SensorDraw, generator: torch.Generator) -> Te
     image = blur3(image.clamp_(0, 1.5), draw.blur.clamp(max=1))
     if bool((draw.blur > 1).any()):
         image = blur3(image, (draw.blur - 1).clamp_(min=0))
-    noise = torch.randn((batch, 3, height, width), generator=generator, device=device)
+    noise = normal_each(radiance.shape, radiance, generators)
     noise = torch.lerp(noise, 2 * blur3(noise, torch.ones_like(draw.soften)), draw.soften)
     image = image + noise * torch.sqrt(draw.read_noise**2 + draw.shot_noise**2 * image)
     image = image.clamp_(1e-5, 1).pow_(draw.gamma)

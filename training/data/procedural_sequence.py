@@ -239,9 +239,8 @@ class Sequence:
             packed = pack([self.scene], self.height, self.width, torch.device("cpu"), shift)
             depth, surface = cast(packed, self.bank)
             # one seed for all frames: the grain of the soft shadows stands still
-            lighting = Lighting(
-                packed, self.bank, torch.Generator().manual_seed(number), stride=1, casters=60
-            )
+            grain = torch.Generator().manual_seed(number)
+            lighting = Lighting(packed, self.bank, [grain], stride=1, casters=60)
             total += Shader(packed, depth, surface, self.bank).image(lighting).clamp_(0, 3)
         image = blur3(total / len(SUBPIXELS), torch.full((1, 1, 1, 1), 0.25))
         if self._gain is None:  # one exposure for the whole sequence

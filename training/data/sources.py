@@ -19,12 +19,13 @@ from training.data.procedural import SceneGenerator
 from training.data.rendered import list_frames, read_frame
 
 Frame = TypeVar("Frame")
+View = tuple[Tensor, Tensor]  # rgb (1, 3, H, W) in [0, 1]; depth (1, 1, H, W) metres, NaN = no surface
 
 
 class Source(Protocol):
-    """Draws `batch` views as rgb (B, 3, H, W) in [0, 1] and depth (B, 1, H, W) metres, NaN = no surface."""
+    """Draws a view of `size` from each generator; it follows from its own alone, whatever the others are."""
 
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]: ...
+    def views(self, size: tuple[int, int], generators: Sequence[Generator]) -> list[View]: ...
 
 
 class ProceduralSource:
@@ -33,20 +34,24 @@ class ProceduralSource:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._generator = SceneGenerator(device=device)
 
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        rgb, depth = self._generator(batch, *size, generator)
-        return rgb, torch.where(torch.isfinite(depth), depth, torch.nan)
+    def views(self, size: tuple[int, int], generators: Sequence[Generator]) -> list[View]:
+        seeds = [int(torch.randint(2**62, (), generator=each, device=each.device)) for each in generators]
+        rgb, depth = self._generator.scenes(seeds, *size)
+        depth = torch.where(torch.isfinite(depth), depth, torch.nan)
+        return list(zip(rgb.split(1), depth.split(1), strict=True))
 
 
 class ViewSource:
-    """Batches of random views with photometric changes; a subclass draws the views, one at a time."""
+    """Random views with photometric changes; a subclass draws the views, one at a time."""
 
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-        views = [self._view(size, generator) for _ in range(batch)]
-        rgb = torch.cat([rgb for rgb, _ in views])
-        return photometric(rgb, generator), torch.cat([depth for _, depth in views])
+    def views(self, size: tuple[int, int], generators: Sequence[Generator]) -> list[View]:
+        out = []
+        for generator in generators:
+            rgb, depth = self._view(size, generator)
+            out.append((photometric(rgb, generator), depth))
+        return out
 
-    def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    def _view(self, size: tuple[int, int], generator: Generator) -> View:
         raise NotImplementedError
 
 
@@ -63,7 +68,7 @@ class RenderedSource(ViewSource):
         self._rgb = torch.stack([torch.from_numpy(rgb) for rgb, _ in frames]).permute(0, 3, 1, 2).to(device)
         self._depth = torch.stack([torch.from_numpy(depth) for _, depth in frames])[:, None].to(device)
 
-    def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    def _view(self, size: tuple[int, int], generator: Generator) -> View:
         index, *draws = _draws(generator)
         number = int(index * len(self._rgb))
         return random_view(self._rgb[number : number + 1], self._depth[number : number + 1], size, draws)
@@ -87,7 +92,7 @@ class FileSource(ViewSource, Generic[Frame]):
     ) -> None:
         self._frames, self._read, self._stretch, self._device = frames, read, stretch, device
 
-    def _view(self, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    def _view(self, size: tuple[int, int], generator: Generator) -> View:
         index, *draws, stretch = _draws(generator)
         rgb, depth = self._read(self._frames[int(index * len(self._frames))])
         pixels = torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None]
@@ -100,9 +105,7 @@ def _draws(generator: Generator) -> list[float]:
     return torch.rand(6, generator=generator, device=generator.device).tolist()
 
 
-def random_view(
-    rgb: Tensor, depth: Tensor, size: tuple[int, int], draws: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def random_view(rgb: Tensor, depth: Tensor, size: tuple[int, int], draws: Sequence[float]) -> View:
     """A view of `size` of rgb (1, 3, H, W) uint8 and depth (1, 1, H, W) metres; rgb comes back in [0, 1].
 
     Five numbers in [0, 1) say which: zoom, top, left, flip and stretch.
@@ -138,7 +141,7 @@ def photometric(rgb: Tensor, generator: Generator) -> Tensor:
 
 
 class Mixture:
-    """Draws each sample of a batch from one of several sources, by their weights."""
+    """Draws each view from one of several sources, by their weights."""
 
     def __init__(self, sources: list[tuple[float, Source]]) -> None:
         if not sources or min(weight for weight, _ in sources) <= 0:
@@ -147,13 +150,16 @@ class Mixture:
         self._weights = torch.tensor([float(weight) for weight, _ in sources])
         self._sources = [source for _, source in sources]
 
-    def sample(self, batch: int, size: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    def views(self, size: tuple[int, int], generators: Sequence[Generator]) -> list[View]:
+        picks = [self._pick(generator) for generator in generators]
+        found: dict[int, View] = {}
+        for number, source in enumerate(self._sources):
+            mine = [index for index, pick in enumerate(picks) if pick == number]
+            if mine:
+                views = source.views(size, [generators[index] for index in mine])
+                found.update(zip(mine, views, strict=True))
+        return [found[index] for index in range(len(generators))]
+
+    def _pick(self, generator: Generator) -> int:
         weights = self._weights.to(generator.device)
-        picks = torch.multinomial(weights, batch, replacement=True, generator=generator)
-        counts = torch.bincount(picks, minlength=len(self._sources)).tolist()
-        views = [
-            source.sample(count, size, generator)
-            for source, count in zip(self._sources, counts, strict=True)
-            if count
-        ]
-        return torch.cat([rgb for rgb, _ in views]), torch.cat([depth for _, depth in views])
+        return int(torch.multinomial(weights, 1, generator=generator))

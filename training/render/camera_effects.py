@@ -95,5 +95,5 @@ def photograph(radiance: Array, depth: Array, seed: int) -> npt.NDArray[np.uint8
     device = torch.device("cpu")
     pixels = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None]
     generator = torch.Generator().manual_seed(seed % 2**63)
-    image = expose(pixels, draw_sensor([draw], RGB_NOISE, device), generator)
+    image = expose(pixels, draw_sensor([draw], RGB_NOISE, device), [generator])
     return (image[0].permute(1, 2, 0) * 255 + 0.5).byte().numpy()
