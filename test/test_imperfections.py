@@ -9,7 +9,7 @@ import torch
 from depth_sr_ros.errors import ConfigError
 from training.config import DataConfig
 from training.filters import gaussian_blur
-from training.imperfections import DISPARITY_STEPS, MAX_SHIFT_PX, _hidden, _shifted, _stepped, imperfect
+from training.imperfections import DISPARITY_STEPS, MAX_SHIFT_PX, _shifted, _stepped, imperfect
 
 
 def pairs(batch: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,25 +65,6 @@ def test_steps_are_of_disparity_and_small_beside_the_depth() -> None:
     assert float(((stepped - depth) / depth).abs().max()) < 4 / DISPARITY_STEPS[0]
     nothing = torch.full((1, 1, 8, 8), torch.nan)
     assert bool(_stepped(nothing, generator()).isnan().all())
-
-
-def test_what_a_second_camera_does_not_see_is_as_wide_as_the_disparities_differ() -> None:
-    depth = torch.full((2, 1, 8, 100), 4.0)
-    depth[..., 60:80] = 1.0
-    depth[..., 10:12] = torch.nan
-    hidden = _hidden(depth, torch.tensor([24.0, 8.0]).view(-1, 1, 1, 1))
-    for sample, width in ((0, 18), (1, 6)):  # disparities of 24 and 6, of 8 and 2
-        assert hidden[sample, 0, 3].nonzero().flatten().tolist() == list(range(60 - width, 60))
-    assert not _hidden(torch.full((1, 1, 8, 8), torch.nan), torch.ones(1, 1, 1, 1)).any()
-
-
-def test_some_frames_have_shadows_on_one_side_of_near_things() -> None:
-    _, depth = imperfect(*pairs(200), 1.0, generator())
-    lost = depth[:, 0, 32, 4:].isnan().float().cumsum(1).diff(dim=1).bool()
-    shadowed = lost.any(1)
-    assert 0.25 < float(shadowed.float().mean()) < 0.55
-    left = lost[:, :32].any(1)
-    assert 0.3 < float(left[shadowed].float().mean()) < 0.7
 
 
 def test_the_blur_is_a_gaussian_of_each_samples_width() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real RGB-D pairs are like and synthetic ones are not: soft pictures; shifted, stepped, shadowed truth.
+"""What real RGB-D pairs are like and synthetic ones are not: soft pictures, shifted and stepped truth.
 
 A network that has only seen edges of depth exactly under crisp edges of colour puts them there. Real ones
 lie a few pixels beside; the LR depth, which was measured, says where. All choices are ours.
@@ -20,7 +20,6 @@ SHARPEN = 1.0  # largest share of the high frequencies that a camera adds
 SHIFT_PX, MAX_SHIFT_PX = (0.4, 3.0), 6  # standard deviation of the misregistration; its bound
 COMPRESSION = (0.005, 0.05)  # step of the lowest frequencies
 DISPARITY_STEPS = (60.0, 400.0)  # of the nearest surface
-SHADOW_PX = (8.0, 60.0)  # disparity of the nearest surface, seen from a second camera or a projector
 
 
 def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -28,7 +27,7 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
 
     rgb (B, 3, H, W) in [0, 1] and depth (B, 1, H, W) metres, NaN = no surface, in and out. Each sample gets
     a picture blurred or sharpened, or compressed, or none of it; and true depth that lies whole pixels
-    beside its picture, or in steps of disparity, or without what a second camera does not see, or none of it.
+    beside its picture, or in steps of disparity, or neither.
     """
     rows = (len(rgb), 1, 1, 1)
 
@@ -49,12 +48,8 @@ def imperfect(rgb: Tensor, depth: Tensor, share: float, generator: Generator) ->
     shift = torch.where(chosen(0.6), shift, 0.0)
     if bool(shift.any()):
         depth = _shifted(depth, shift)
-    stepped, shadowed = chosen(0.25), chosen(0.4)
-    if bool(stepped.any()):
-        depth = torch.where(stepped, _stepped(depth, generator), depth)
-    if bool(shadowed.any()):
-        depth = torch.where(shadowed & _shadow(depth, generator), torch.nan, depth)
-    return rgb, depth
+    stepped = chosen(0.25)
+    return rgb, torch.where(stepped, _stepped(depth, generator), depth) if bool(stepped.any()) else depth
 
 
 def _shifted(depth: Tensor, shift: Tensor) -> Tensor:
@@ -79,26 +74,3 @@ def _stepped(depth: Tensor, generator: Generator) -> Tensor:
     # What lies beyond the last step stays as it is: a set would not know it.
     disparity = torch.round(scale / depth)
     return torch.where(disparity >= 1, scale / disparity.clamp_min(1), depth)
-
-
-def _shadow(depth: Tensor, generator: Generator) -> Tensor:
-    """What a second camera or a projector on one side or the other does not see, (B, 1, H, W)."""
-    rows = (len(depth), 1, 1, 1)
-    nearest_px = log_uniform(SHADOW_PX, rows, depth, generator)
-    mirrored = uniform(rows, depth, generator) < 0.5
-    hidden = _hidden(torch.where(mirrored, depth.flip(-1), depth), nearest_px)
-    return torch.where(mirrored, hidden.flip(-1), hidden)
-
-
-def _hidden(depth: Tensor, nearest_px: Tensor) -> Tensor:
-    """What a camera or a projector to the right does not see; (B, 1, H, W), nearest_px (B, 1, 1, 1).
-
-    There a structured-light or stereo camera measures nothing: a strip beside each near thing. A pixel is
-    hidden where one further right falls at its place or left of it.
-    """
-    valid = torch.isfinite(depth)
-    nearest = torch.where(valid, depth, torch.inf).amin((1, 2, 3), keepdim=True)
-    disparity = torch.where(valid, nearest_px * nearest / depth, 0.0)
-    column = torch.arange(depth.shape[-1], device=depth.device, dtype=depth.dtype) - disparity
-    leftmost = column.flip(-1).cummin(-1).values.flip(-1)
-    return F.pad(valid[..., :-1] & (column[..., :-1] >= leftmost[..., 1:]), (0, 1))
