@@ -300,5 +300,6 @@ class DepthSuperResolver:
         self._ways, self._late_ways = (self._way,), ()
 
     def _answer_by(self, way: Way, frame: TrialFrame) -> npt.NDArray[np.float32]:
+        """Metres of a frame by a way, which is the engine's from then on."""
         self._way = way
         return self(*frame)

@@ -51,7 +51,7 @@ class TrialFrame(NamedTuple):
 
 
 # A frame's depth in metres by a way. It is on the host: nothing is still under way.
-Answer = Callable[[Way, TrialFrame], npt.NDArray[np.float32]]
+AnswerBy = Callable[[Way, TrialFrame], npt.NDArray[np.float32]]
 
 
 class Trial:
@@ -62,7 +62,7 @@ class Trial:
 
     def __init__(
         self,
-        answer: Answer,
+        answer: AnswerBy,
         runner: NetworkRunner,
         device: torch.device,
         frame: TrialFrame,
