@@ -17,7 +17,7 @@ from depth_sr_ros.image_size import size_text
 class ViewCheck:
     """Compares when a frame_id, a CameraInfo or a size has changed, not for every frame.
 
-    `registers`: the depth is warped into the RGB's view, so their own may differ. `report` is told.
+    `registers`: depth is warped into the RGB's view, so their own may differ. `report` is told of a mismatch.
     """
 
     def __init__(self, registers: bool, report: Callable[[str], None]) -> None:
