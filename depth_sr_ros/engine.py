@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ import torch
 
 from depth_sr_ros.answer import METRES, Answer, Wanted
 from depth_sr_ros.camera import PinholeCamera
-from depth_sr_ros.compiled import CompiledNetwork, why_not_compiled
 from depth_sr_ros.config import (
     GUIDE_PACES,
     GUIDE_SIDE,
@@ -26,11 +24,11 @@ from depth_sr_ros.config import (
     check_range,
 )
 from depth_sr_ros.cuda_graphs import GraphCache
-from depth_sr_ros.errors import ConfigError, FrameError
-from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame
+from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.frame_input import FrameOptions, Registration, check_frame, is_out_of_memory, too_large
 from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
-from depth_sr_ros.models.guide import DepthAnythingGuide
-from depth_sr_ros.models.native import NativeNetwork, instruction_set
+from depth_sr_ros.models.guide import DepthAnythingGuide, guide_text
+from depth_sr_ros.models.native import NativeNetwork
 from depth_sr_ros.models.output_maps import OutputMaps
 from depth_sr_ros.models.paced_guide import PacedGuide
 from depth_sr_ros.models.pixels import metres_of
@@ -38,23 +36,11 @@ from depth_sr_ros.models.registration import DepthRegistration
 from depth_sr_ros.pending_answer import PendingAnswer
 from depth_sr_ros.runner import GUIDE_SHARE, NetworkRunner, Request
 from depth_sr_ros.transfer import UNDER_WAY, transfer_to
-from depth_sr_ros.ways import REFERENCE, Way, late_ways, possible_ways, resolve_device
+from depth_sr_ros.trial import Trial, TrialFrame
+from depth_sr_ros.ways import Way, late_ways, possible_ways, resolve_device
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing's own from Python 3.11 on
-
-TRIALS = 3  # of each way to run; the fastest counts
-# Seconds of a frame above which `auto` tries torch.compile on CUDA. The other ways' trial is over within a
-# second or so, a compilation takes tens of them at each start whose cache is cold. No depth camera has more
-# than 90 Hz: below this the faster network would only wait longer for the next frame.
-WORTH_COMPILING_S = 0.01
-COMPILING = (
-    "compiling the network with torch.compile: a minute or more the first time, less once its cache is filled"
-)
-# Of an answer in float32 from torch's, of the depth: far above what a different order of sums does (1e-5),
-# far below what anybody sees.
-MAX_DIFFERENCE = 1e-3
-MAX_HALF_DIFFERENCE = 2e-2  # the median pixel's: half precision is off by more where depth jumps
 
 
 class DepthSuperResolver:
@@ -71,7 +57,8 @@ class DepthSuperResolver:
     (torch by one launch a frame, on CUDA), "compile" (torch.compile, on both: the first frame, or `warm_up`,
     takes a minute or more, and only frames of its sizes are answered so), or "auto": native or cuda_graph
     where they are possible, unless `warm_up` finds that torch is faster, or on CUDA torch.compile where a
-    frame takes longer than WORTH_COMPILING_S. `warnings` says what was refused, and which graphs failed.
+    frame takes longer than trial.WORTH_COMPILING_S. `warnings` says what was refused, and which graphs
+    failed.
 
     Not thread-safe: one thread owns an engine. Raises CheckpointError or ConfigError.
     """
@@ -115,7 +102,7 @@ class DepthSuperResolver:
         output_maps = OutputMaps(self._device) if self._device.type == "cuda" else None
         self._runner = NetworkRunner(self._model, native, PacedGuide(guide_every_n), graphs, output_maps)
         if self._way.runtime == "compile":
-            self._runner.compiled = CompiledNetwork(self._model, self.warnings.append)
+            self._runner.compile(self.warnings.append)
         self._transfer = transfer_to(self._device)
         self._under_way: list[PendingAnswer] = []  # the oldest first
         self.device = str(self._device)
@@ -129,7 +116,7 @@ class DepthSuperResolver:
             "hash": weights_hash(path),
             "training": dict(header.training),
             "metrics": dict(header.metrics),
-            "guide": _guide_text(header.model.guide, guide),
+            "guide": guide_text(header.model.guide, guide),
         }
 
     @property
@@ -147,11 +134,9 @@ class DepthSuperResolver:
         """The network, where and how it runs, in one line."""
         parameters = sum(p.numel() for p in self._model.parameters())
         guided = "with Depth Anything" if self._model.guide is not None else "without a foundation model"
-        names = {"torch": "torch", "cuda_graph": "CUDA graph", "compile": "torch.compile"}
-        kernels = names.get(self.runtime) or f"{instruction_set()} kernels"
         return (
             f"{self.info['variant']} ({parameters / 1e6:.2f} M parameters, {guided}) on {self.device}, "
-            f"{self.precision}, {kernels}, weights {self.info['hash']}"
+            f"{self.precision}, {self._way.kernels}, weights {self.info['hash']}"
         )
 
     def __call__(
@@ -234,15 +219,11 @@ class DepthSuperResolver:
             wait = self._begin(rgb, depth, registration, request, slot)
             return PendingAnswer(slot, wait, self._under_way)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # The traceback holds the frame's tensors: it goes before their memory is given back.
         self._free_memory()
-        raise FrameError(
-            f"out of memory on {self.device} with an RGB image of {rgb.shape[1]}x{rgb.shape[0]} and a depth "
-            f"image of {depth.shape[1]}x{depth.shape[0]}: lower output.max_side (output_size) or guide.size "
-            f"(guide_size), or take a smaller variant than {self.info['variant']!r}"
-        )
+        raise too_large(rgb, depth, self.device, self.info["variant"])
 
     def _begin(
         self,
@@ -309,120 +290,16 @@ class DepthSuperResolver:
 
         Of the ways to run the network that the options left open the fastest on these sizes is taken. The
         answers of the kernels, of CUDA graphs, of compiled code and of half precision are compared with
-        torch's in float32 first: one that differs by more than MAX_DIFFERENCE or MAX_HALF_DIFFERENCE of the
-        depth is not taken, and `warnings` says so. `say` is told before what takes long. Raises ConfigError
-        where runtime "compile" was asked for by name and fails.
+        torch's in float32 first: one that differs by more than trial.MAX_DIFFERENCE or MAX_HALF_DIFFERENCE
+        of the depth is not taken, and `warnings` says so. `say` is told before what takes long. Raises
+        ConfigError where runtime "compile" was asked for by name and fails.
         """
-        noise = np.random.default_rng(0)
-        rgb = noise.integers(0, 256, (rgb_size[1], rgb_size[0], 3), np.uint8)
-        # A wall seen askew, with a sensor's noise: on noise alone half precision would look worse than it is.
-        wall = np.linspace(1.0, 4.0, depth_size[0]) * np.ones((depth_size[1], 1))
-        depth = (wall * noise.uniform(0.98, 1.02, wall.shape)).astype(np.float32)
-        if self._runner.compiled is not None:
-            say(COMPILING)
-        seconds = self._trial(self._ways, rgb, depth) or self._trial((REFERENCE,), rgb, depth)
-        if self._late_ways and min(seconds.values()) > WORTH_COMPILING_S:
-            seconds |= self._late_trial(rgb, depth, say)
-        self._way = min(seconds, key=lambda way: seconds[way])
+        frame = TrialFrame.of_sizes(rgb_size, depth_size)
+        trial = Trial(self._answer_by, self._runner, self._device, frame, self.warnings.append)
+        self._way = trial.choose(self._ways, self._late_ways, say)
         self._ways, self._late_ways = (self._way,), ()
-        if self._way.runtime != "native":
-            self._runner.native = None
-        if self._way.runtime != "compile":
-            self._runner.compiled = None
-        graphed = [way for way in seconds if way.has_graphs(self._device)]
-        if graphed != [self._way]:
-            self._runner.graphs.clear()  # the memory of those that were slower
-        if self._way in graphed:
-            self._fresh(self._way, rgb, depth)  # captured again where it was let go with them
-        self.forget()  # the relative depth of noise
 
-    def _late_trial(
-        self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], say: Callable[[str], object]
-    ) -> dict[Way, float]:
-        """As _trial, of torch.compile; where it is not possible or fails `warnings` has the reason."""
-        reason = why_not_compiled(self._device)
-        if not reason:
-            say(COMPILING)
-            self._runner.compiled = CompiledNetwork(self._model, self.warnings.append)
-            try:
-                return self._trial(self._late_ways, rgb, depth)
-            except (ConfigError, FrameError) as error:  # the latter: out of memory
-                reason = str(error)
-        self.warnings.append(f"the network runs without torch.compile: {reason}")
-        return {}
-
-    def _trial(
-        self, ways: Sequence[Way], rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
-    ) -> dict[Way, float]:
-        """Seconds that a frame takes by each way that does not differ."""
-        seconds = {}
-        for way in self._without_those_that_differ(ways, rgb, depth):
-            self._way = way
-            seconds[way] = self._frame_time(rgb, depth)
-        return seconds
-
-    def _without_those_that_differ(
-        self, ways: Sequence[Way], rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
-    ) -> dict[Way, None]:
-        """Run each way once; leave out those whose answer is not torch's in float32. `warnings` says so."""
-        expected = self._fresh(REFERENCE, rgb, depth)
-        kept: dict[Way, None] = {}
-        for way in ways:
-            if way.has_graphs(self._device):
-                # Once as it is, once captured: what is compared is then a replay, of another frame.
-                for _ in range(2):
-                    self._fresh(way, rgb[::-1], depth[::-1, ::-1])
-                if way.runtime == "cuda_graph" and self._runner.graphs.failures:
-                    way = way._replace(runtime="torch")
-            if way in kept or way == REFERENCE:
-                kept[way] = None
-                continue
-            relative = np.abs(self._fresh(way, rgb, depth) - expected) / expected
-            exact = way.precision == "float32"
-            found = float(np.max(relative) if exact else np.median(relative))  # NaN where any pixel is
-            bound = MAX_DIFFERENCE if exact else MAX_HALF_DIFFERENCE
-            if found <= bound:
-                kept[way] = None
-                continue
-            verb = "differ" if way.runtime == "native" else "differs"
-            self.warnings.append(
-                f"{way} {verb} from torch in float32 by {found:.2g} of the depth, more than {bound:g}: "
-                "torch runs the network without; please report this"
-            )
-        return kept
-
-    def _fresh(
-        self, way: Way, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """The answer by a way, its own guide's included."""
+    def _answer_by(self, way: Way, frame: TrialFrame) -> npt.NDArray[np.float32]:
+        """Metres of a frame by a way, which is the engine's from then on."""
         self._way = way
-        self.forget()
-        return self(rgb, depth)
-
-    def _frame_time(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
-        """Seconds that a frame takes, the least of TRIALS; at the guide's own pace the mean of frames."""
-        every_n = 1 if self._model.guide is None else self._runner.guide.every_n
-        with_guide, between = [], []
-        for _ in range(TRIALS):
-            self.forget()
-            with_guide.append(self._timed(rgb, depth))
-            if every_n > 1:
-                between.append(self._timed(rgb, depth))
-        return (min(with_guide) + (every_n - 1) * min(between, default=0.0)) / every_n
-
-    def _timed(self, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> float:
-        start = time.perf_counter()
-        self(rgb, depth)  # its result is on the host: nothing is still under way
-        return time.perf_counter() - start
-
-
-def _guide_text(kind: str, guide: DepthAnythingGuide | None) -> str:
-    """What guides the network, in words; `kind`: ModelConfig.guide."""
-    if kind == "none":
-        return "none: this variant takes none"
-    return "none: guide.path is empty" if guide is None else f"Depth Anything, {guide.short_side} pixels"
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
+        return self(*frame)

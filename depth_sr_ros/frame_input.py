@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from depth_sr_ros.errors import FrameError
@@ -56,3 +57,17 @@ def check_frame(
             f"{output_size[0]}x{output_size[1]}, but sides must be at least {MIN_RGB_SIDE} pixels: raise "
             "output.max_side (output_size)"
         )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
+
+
+def too_large(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], device: str, variant: str) -> FrameError:
+    """The error of images for which the device's memory does not do."""
+    return FrameError(
+        f"out of memory on {device} with an RGB image of {rgb.shape[1]}x{rgb.shape[0]} and a depth "
+        f"image of {depth.shape[1]}x{depth.shape[0]}: lower output.max_side (output_size) or guide.size "
+        f"(guide_size), or take a smaller variant than {variant!r}"
+    )

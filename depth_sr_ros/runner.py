@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +57,22 @@ class NetworkRunner:
         self.guide = guide
         self.graphs = graphs
         self.output_maps = output_maps
+
+    @property
+    def guide_every_n(self) -> int:
+        """How many frames have one relative depth; 1 without a guide."""
+        return 1 if self._model.guide is None else self.guide.every_n
+
+    def compile(self, warn: Callable[[str], None]) -> None:
+        """Make the network for ways with torch.compile, which its first frame compiles; it tells `warn`."""
+        self.compiled = CompiledNetwork(self._model, warn)
+
+    def keep_only(self, way: Way) -> None:
+        """Let go of the kernels' copy of the weights and of compiled code, unless `way` needs them."""
+        if way.runtime != "native":
+            self.native = None
+        if way.runtime != "compile":
+            self.compiled = None
 
     def __call__(self, request: Request, pixels: Tensor, raw: Tensor) -> dict[str, Tensor]:
         """Of uint8 pixels (H, W, C) and raw depth (h, w), the maps by their names in `answer.MAPS`, as

@@ -27,6 +27,12 @@ class Way(NamedTuple):
         kinds = {"cuda_graph": "the CUDA graph in ", "compile": "torch.compile in "}
         return kinds.get(self.runtime, "") + self.precision
 
+    @property
+    def kernels(self) -> str:
+        """What computes, as a part of DepthSuperResolver.description."""
+        names = {"torch": "torch", "cuda_graph": "CUDA graph", "compile": "torch.compile"}
+        return names.get(self.runtime) or f"{instruction_set()} kernels"
+
     def has_graphs(self, device: torch.device) -> bool:
         """Whether it runs as CUDA graphs: compiled code leaves fewer kernels to launch, but still many."""
         return self.runtime == "cuda_graph" or self.runtime == "compile" and device.type == "cuda"
@@ -73,7 +79,7 @@ def possible_ways(runtime: str, precision: str, device: torch.device, config: Mo
 
 
 def late_ways(runtime: str, precision: str, device: torch.device) -> tuple[Way, ...]:
-    """Those that `auto` tries only where the possible_ways are slow: see engine.WORTH_COMPILING_S.
+    """Those that `auto` tries only where the possible_ways are slow: see trial.WORTH_COMPILING_S.
 
     On a CPU there is none: the kernels are faster for `edge` and as fast for `fast` (docs/export.md).
     """

@@ -26,11 +26,11 @@ from depth_sr_ros.benchmark_report import FrameCost, Results, Timing, cost_table
 from depth_sr_ros.cli import app
 from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.cost import Cost, Operation
-from depth_sr_ros.engine import MAX_DIFFERENCE
 from depth_sr_ros.errors import CheckpointError, DepthSRError
 from depth_sr_ros.image_size import Sizes
 from depth_sr_ros.models import checkpoint as checkpoints
 from depth_sr_ros.roofline import Ceilings, floor
+from depth_sr_ros.trial import MAX_DIFFERENCE
 from depth_sr_ros.ways import REFERENCE, ways_on
 
 COMMAND = [sys.executable, "-m", "depth_sr_ros.cli", "benchmark"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from depth_sr_ros import DepthSuperResolver, engine
+from depth_sr_ros import DepthSuperResolver, trial
 from depth_sr_ros.benchmark_methods import network_ways, networks
 from depth_sr_ros.compiled import CompiledNetwork, CompiledOnce, why_not_compiled
 from depth_sr_ros.config import VARIANTS
@@ -117,7 +117,7 @@ def late_engine() -> DepthSuperResolver:
 
 
 def test_where_frames_are_fast_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORTH_COMPILING_S", 3600.0)
+    monkeypatch.setattr(trial, "WORTH_COMPILING_S", 3600.0)
     resolver, said, before = late_engine(), list[str](), graphs_compiled()
     resolver.warm_up((64, 48), (16, 12), said.append)
     assert (resolver.runtime, said, resolver.warnings) == ("torch", [], [])
@@ -125,7 +125,7 @@ def test_where_frames_are_fast_nothing_is_compiled(monkeypatch: pytest.MonkeyPat
 
 
 def test_where_auto_cannot_compile_one_line_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORTH_COMPILING_S", 0.0)
+    monkeypatch.setattr(trial, "WORTH_COMPILING_S", 0.0)
     monkeypatch.setenv("CXX", "absent-g++")
     resolver = late_engine()
     resolver.warm_up((64, 48), (16, 12))
@@ -145,7 +145,7 @@ def stop_the_compiler(resolver: DepthSuperResolver) -> None:
 def test_a_compilation_that_fails_ends_the_start_by_name_and_is_a_line_under_auto(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "WORTH_COMPILING_S", 0.0)
+    monkeypatch.setattr(trial, "WORTH_COMPILING_S", 0.0)
     named = DepthSuperResolver(device="cpu", runtime="compile")
     stop_the_compiler(named)
     with pytest.raises(ConfigError, match="torch.compile failed"):
@@ -153,7 +153,7 @@ def test_a_compilation_that_fails_ends_the_start_by_name_and_is_a_line_under_aut
     resolver, said = late_engine(), list[str]()
     stop_the_compiler(resolver)
     resolver.warm_up((64, 48), (16, 12), said.append)
-    assert said == [engine.COMPILING]
+    assert said == [trial.COMPILING]
     (line,) = resolver.warnings
     assert line.startswith("the network runs without torch.compile: torch.compile failed")
     assert "\n" not in line
@@ -190,7 +190,7 @@ def test_the_compiled_network_answers_as_torch(variant: str, precision: str, dif
             resolver._model.guide = Brightness()  # type: ignore[assignment]
     said: list[str] = []
     compiled.warm_up((64, 48), (16, 12), said.append)
-    assert (compiled.runtime, said, compiled.warnings) == ("compile", [engine.COMPILING], [])
+    assert (compiled.runtime, said, compiled.warnings) == ("compile", [trial.COMPILING], [])
     assert f"{precision}, torch.compile" in compiled.description
     before = graphs_compiled()
     alpha = np.concatenate([RGB, RGB[..., :1]], 2)

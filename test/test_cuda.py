@@ -258,7 +258,7 @@ def test_compiled_code_is_captured_and_answers_as_eager(variant: str, precision:
 @pytest.mark.timeout(900)
 def test_auto_compiles_where_a_frame_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("depth_sr_ros.engine.WORTH_COMPILING_S", 0.0)
+    monkeypatch.setattr("depth_sr_ros.trial.WORTH_COMPILING_S", 0.0)
     engine = DepthSuperResolver(device="cuda")
     engine.warm_up((640, 480), (160, 120), said.append)
     assert engine.runtime in ("cuda_graph", "compile")

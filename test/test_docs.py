@@ -128,7 +128,7 @@ def test_the_parameters_of_the_readme_exist_with_these_defaults(generator: Modul
 
 def test_every_topic_of_the_node_is_named_in_its_page() -> None:
     ros = REPO_ROOT / "depth_sr_ros" / "ros"
-    topics = topics_in(ros / "outputs.py") | topics_in(ros / "node.py")
+    topics = set.union(*(topics_in(ros / f"{name}.py") for name in ("inputs", "node", "outputs")))
     assert {"~/depth/image", "/diagnostics", "rgb/image", "depth/camera_info"} <= topics
     for stream, transports in IMAGES.items():
         topics |= {f"{stream}/image/{transport}" for transport in transports if transport != "raw"}

@@ -15,8 +15,8 @@ pytest.importorskip("rclpy", reason="the live tests need rclpy")
 from ros_helpers import REPO_ROOT, PythonProcess
 from sensor_msgs.msg import Image
 
-from depth_sr_ros.ros.extrinsics import view_mismatch
 from depth_sr_ros.ros.messages import header, pinhole_camera_info
+from depth_sr_ros.ros.view_check import view_mismatch
 
 CAMERA = REPO_ROOT / "test" / "doctor_camera.py"
 

@@ -35,6 +35,7 @@ LAYER_OF = {
     "models": MODELS,
     "engine": ENGINE,
     "ways": ENGINE,
+    "trial": ENGINE,
     "runner": ENGINE,
     "transfer": ENGINE,
     "frame_input": ENGINE,

@@ -26,8 +26,8 @@ from depth_sr_ros.baselines import run_baseline
 from depth_sr_ros.colorize import colorize
 from depth_sr_ros.degradation import degrade
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
+from depth_sr_ros.ros.engine_loader import default_threads
 from depth_sr_ros.ros.messages import NS_PER_S
-from depth_sr_ros.ros.pipeline import default_threads
 from training.make_kinect_bag import frame_names, read_frame
 
 FRAMES, RATE_HZ, SCALE = 120, 15.0, 4

@@ -20,10 +20,11 @@ from sensor_msgs.msg import Image, PointCloud2
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.answer import Answer, Wanted
 from depth_sr_ros.parameters import TABLE
+from depth_sr_ros.ros.engine_loader import load_engine
 from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
-from depth_sr_ros.ros.pipeline import Pipeline, load_engine
+from depth_sr_ros.ros.pipeline import Pipeline
 
 
 class Recorder(PassThrough):

@@ -98,3 +98,10 @@ class DepthAnythingGuide(nn.Module):
         x = F.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         depth = self.model(pixel_values=(x - self.mean) / self.std).predicted_depth
         return F.interpolate(depth[:, None].float(), rgb.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def guide_text(kind: str, guide: DepthAnythingGuide | None) -> str:
+    """What guides the network, in words; `kind`: ModelConfig.guide."""
+    if kind == "none":
+        return "none: this variant takes none"
+    return "none: guide.path is empty" if guide is None else f"Depth Anything, {guide.short_side} pixels"

@@ -13,15 +13,8 @@ import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.time import Time
 
-from depth_sr_ros.camera import (
-    FIELD_OF_VIEW_TOLERANCE,
-    PinholeCamera,
-    described_size,
-    is_of_size,
-    transform_matrix,
-)
+from depth_sr_ros.camera import PinholeCamera, transform_matrix
 from depth_sr_ros.errors import ConfigError, FrameError
-from depth_sr_ros.image_size import size_text
 
 # rgb_frame, depth_frame -> 4x4 that maps points of the depth frame into the RGB frame, metres
 Extrinsics = Callable[[str, str], npt.NDArray[np.float64]]
@@ -58,52 +51,6 @@ def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
 
     look_up.close = listener.unregister  # type: ignore[attr-defined]  # and the listener lives as long as this
     return look_up
-
-
-def size_mismatch(infos: tuple[Any, Any], sizes: tuple[tuple[int, int], tuple[int, int]]) -> str:
-    """Which CameraInfo is not of images of the size that comes, in one sentence; empty where none is known.
-
-    Both arguments as (RGB's, depth's); an info is a message or None, a size (width, height).
-    """
-    effects = {
-        "rgb": "~/depth/camera_info copies it as it is, ~/points and register scale it",
-        "depth": "register scales it",
-    }
-    for (name, effect), info, size in zip(effects.items(), infos, sizes, strict=True):
-        if info is not None and not is_of_size(info, size):
-            return (
-                f"{name}/camera_info is of {size_text(described_size(info))} images, but the {name} image is "
-                f"{size_text(size)}: {effect}; have whoever resizes or crops the images publish their own"
-            )
-    return ""
-
-
-def view_mismatch(rgb: Any, depth: Any, rgb_info: Any, depth_info: Any) -> str:
-    """How the two images differ in view, in one sentence; empty where nothing says that they do.
-
-    Images and CameraInfos as messages, with headers; an info may be None.
-    """
-    rgb_frame, depth_frame = rgb.header.frame_id, depth.header.frame_id
-    if rgb_frame and depth_frame and rgb_frame != depth_frame:
-        return (
-            f"the depth image is in frame {depth_frame!r} and the RGB image in {rgb_frame!r}: they see "
-            "different views; have the driver align the depth, or set register to true"
-        )
-    if rgb_info is None or depth_info is None:
-        return ""
-    try:
-        cameras = [PinholeCamera.from_camera_info(info) for info in (rgb_info, depth_info)]
-    except FrameError:
-        return ""  # not calibrated: nothing is known
-    views = zip("xy", *(camera.field_of_view for camera in cameras), strict=True)
-    for axis, wide, deep in views:
-        if abs(wide - deep) > FIELD_OF_VIEW_TOLERANCE * wide:
-            return (
-                f"the field of view in {axis} is {np.degrees(wide):.1f} degrees for RGB ({rgb_frame!r}) and "
-                f"{np.degrees(deep):.1f} for depth ({depth_frame!r}): they see different views; have the "
-                "driver align the depth, or set register to true"
-            )
-    return ""
 
 
 class Registrar:

@@ -75,7 +75,8 @@ def _run(signals: StopSignals, make_engine: Callable[[dict[str, Any]], Any] | No
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.logging import get_logger
 
-    from depth_sr_ros.ros.node import SUCCESS, DepthSRNode, load_engine
+    from depth_sr_ros.ros.engine_loader import load_engine
+    from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 
     node: DepthSRNode | None = None
     executor = SingleThreadedExecutor()

@@ -13,15 +13,16 @@ from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_sr_ros.errors import ConfigError, DepthSRError
 from depth_sr_ros.ros.diagnostics import Assessor, Ticker, diagnostic_array, log_line
-from depth_sr_ros.ros.endpoints import Endpoints, publisher_count
+from depth_sr_ros.ros.endpoints import Endpoints
+from depth_sr_ros.ros.engine_loader import NO_ENGINE, Engine, engine_info, load_engine, new_warnings
 from depth_sr_ros.ros.extrinsics import Registrar, make_extrinsics
+from depth_sr_ros.ros.inputs import Inputs
 from depth_sr_ros.ros.outputs import Outputs
 from depth_sr_ros.ros.params import ParameterGate, check_qos_overrides
-from depth_sr_ros.ros.pipeline import Engine, Pipeline, load_engine, new_warnings
+from depth_sr_ros.ros.pipeline import Pipeline
 from depth_sr_ros.stats import Throttle
 
 RCLError = rclpy_implementation.RCLError
@@ -59,17 +60,17 @@ class DepthSRNode(LifecycleNode):
         self.broken = ""
         """What the network failed of since the last configure, once the node has stopped listening."""
         self._last_error = self._breakdown = self._subscribe_failure = ""
-        self._engine_info: dict[str, str] = {}
+        self._engine_info = NO_ENGINE
         self._throttle = Throttle()
         self._assess = Assessor()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
         self._registrar: Registrar | None = None
-        self._inputs: dict[str, Any] = {}
         self._own_timers: dict[str, Timer] = {}
         self._gate = ParameterGate(self, lambda: self._pipeline is not None, self._apply)
         self._endpoints = Endpoints(self, self._report, self._follow_demand)
+        self._inputs = Inputs(self, self._endpoints, self._gate)
         self._broken = self.create_guard_condition(self._on_broken)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._ticker = Ticker(self._publish_diagnostics, DIAGNOSTICS_PERIOD_S, self._on_ticker_error)
@@ -142,7 +143,7 @@ class DepthSRNode(LifecycleNode):
 
     def _configure(self) -> None:
         values = self._gate.values
-        self._engine_info = {}
+        self._engine_info = NO_ENGINE
         # Those of the last try say nothing about this one.
         self.failure = self._breakdown = self.broken = ""
         if values["register"]:
@@ -167,7 +168,7 @@ class DepthSRNode(LifecycleNode):
         if self._breakdown:
             raise ConfigError(f"the network failed ({self._breakdown}): clean up and configure again")
         self._subscribe()
-        names = ", ".join(entity.topic_name for entity in self._inputs.values())
+        names = ", ".join(self._inputs.topics)
         check_qos_overrides(self, self._endpoints.topics)
         self._own_timers["poll"] = self.create_timer(POLL_PERIOD_S, pipeline.poll, clock=self._steady)
         # With matched events a look now and then is enough: an event can come before the count that it is
@@ -201,35 +202,12 @@ class DepthSRNode(LifecycleNode):
     # Inputs, as long as somebody listens.
 
     def _subscribe(self) -> None:
-        pipeline, values = self._pipeline, self._gate.values
-        assert pipeline is not None
-        pipeline.open()
-        # The executor serves ready subscriptions in the order of their making: the CameraInfos first, so that
-        # no image overtakes the one that came with it.
-        for name in ("rgb", "depth"):
-            self._inputs[f"{name}_info"] = self._endpoints.subscription(
-                CameraInfo, f"{name}/camera_info", self._info_pusher(name)
-            )
-        for name, push in (("rgb", pipeline.push_rgb), ("depth", pipeline.push_depth)):
-            kind = Image if values[f"input.{name}_transport"] == "raw" else CompressedImage
-            self._inputs[name] = self._endpoints.subscription(kind, self._image_topic(name), push)
-
-    def _image_topic(self, name: str) -> str:
-        # As image_transport has it: the base topic is remapped, the transport's name appended.
-        topic, transport = (
-            self.resolve_topic_name(f"{name}/image"),
-            self._gate.values[f"input.{name}_transport"],
-        )
-        return topic if transport == "raw" else f"{topic}/{transport}"
-
-    def _info_pusher(self, name: str) -> Callable[[CameraInfo], None]:
-        pipeline = self._pipeline
-        assert pipeline is not None
-        return lambda message: pipeline.push_info(name, message)
+        assert self._pipeline is not None
+        self._pipeline.open()
+        self._inputs.open(self._pipeline)
 
     def _drop_inputs(self) -> None:
-        inputs, self._inputs = self._inputs, {}
-        self._endpoints.destroy(inputs.values())
+        self._inputs.close()
         if self._pipeline is not None:
             self._pipeline.clear()
 
@@ -280,16 +258,7 @@ class DepthSRNode(LifecycleNode):
         engine = self._make_engine(values)
         for warning in new_warnings(engine):
             self._report(warning)
-        info = getattr(engine, "info", {})
-        self._engine_info = {
-            "device": str(engine.device),
-            "engine": str(engine.description),
-            "variant": str(info.get("variant", values["variant"])),
-            "precision": str(getattr(engine, "precision", "")),
-            "runtime": str(getattr(engine, "runtime", "")),
-            "weights": str(info.get("hash", "")),
-            "guide": str(info.get("guide", "")),
-        }
+        self._engine_info = engine_info(engine, values["variant"])
         return engine
 
     def _on_failure(self, error: Exception) -> None:
@@ -319,18 +288,12 @@ class DepthSRNode(LifecycleNode):
 
     def snapshot(self) -> dict[str, Any]:
         """State, counters, rates, times and the engine, flat; see Pipeline.snapshot."""
-        # A copy: this is the diagnostics' thread, and the executor's may unsubscribe meanwhile.
-        pipeline, inputs = self._pipeline, dict(self._inputs)
-        out: dict[str, Any] = {"state": self._state, "failure": self.failure, "subscribed": bool(inputs)}
+        # Taken once: the diagnostics' thread asks, and the executor's may clean up or unsubscribe meanwhile.
+        pipeline, inputs = self._pipeline, self._inputs.snapshot()
+        out = {"state": self._state, "failure": self.failure, "subscribed": inputs["subscribed"]}
         if pipeline is not None:
             out |= pipeline.snapshot()
-        names = {"rgb": "rgb", "info": "rgb_info", "depth": "depth"}
-        for key, name in names.items():
-            out[f"{key}_publishers"] = publisher_count(self, inputs[name]) if name in inputs else 0
-        out |= {f"{name}_topic": self._image_topic(name) for name in ("rgb", "depth")}
-        about = ("device", "engine", "variant", "precision", "runtime", "weights", "guide")
-        empty = dict.fromkeys(about, "")
-        return out | empty | self._engine_info | {"last_error": self._last_error}
+        return out | inputs | self._engine_info | {"last_error": self._last_error}
 
     def _publish_diagnostics(self) -> None:
         try:

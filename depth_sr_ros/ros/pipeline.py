@@ -4,32 +4,30 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from rclpy.clock import Clock
-from rclpy.logging import get_logger
 from sensor_msgs.msg import CameraInfo
 
 from depth_sr_ros.answer import Wanted
 from depth_sr_ros.camera import output_size
-from depth_sr_ros.image_size import MIN_RGB_SIDE
 from depth_sr_ros.mailbox import Mailbox
 from depth_sr_ros.pairing import Pair
 from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
-from depth_sr_ros.ros.extrinsics import Registrar, size_mismatch, view_mismatch
+from depth_sr_ros.ros.engine_loader import Engine, new_warnings
+from depth_sr_ros.ros.extrinsics import Registrar
+from depth_sr_ros.ros.frame_settings import FrameSettings
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.outputs import Outputs, Result
 from depth_sr_ros.ros.sync import InputFilter, make_synchronizer
+from depth_sr_ros.ros.view_check import ViewCheck
 from depth_sr_ros.stats import Occurrences, Rate, Window
 from depth_sr_ros.worker import EngineWorker
 
-# Has answer(rgb, depth, wanted, channel_order=, ...) -> Answer, as depth_sr_ros.engine.DepthSuperResolver.
-Engine = Any
 STAGES = ("wait", "decode", "network", "encode", "publish")
 MAX_STEP_NS = 10**9  # between frames that follow on each other
 
@@ -37,29 +35,6 @@ MAX_STEP_NS = 10**9  # between frames that follow on each other
 class _Job(NamedTuple):
     pair: Pair
     complete: float  # steady seconds at which the pair was complete
-
-
-@dataclass(frozen=True)
-class FrameSettings:
-    """The dynamic parameters that a frame is made with; replaced as a whole, so a frame sees one set."""
-
-    encoding: str
-    max_side: int
-    max_fill_distance: int | None
-    color_range: tuple[float, float] | None
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> FrameSettings:
-        """From the table's values."""
-        low, high = values["color.min"], values["color.max"]
-        return cls(
-            encoding=values["output.encoding"],
-            max_side=values["output.max_side"],
-            max_fill_distance=values["output.max_fill_distance"]
-            if values["output.unknown"] == "nan"
-            else None,
-            color_range=(low, high) if high > low else None,
-        )
 
 
 class Pipeline:
@@ -115,9 +90,8 @@ class Pipeline:
         self._known_sizes = {(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))}
         self._last_seen: dict[str, float] = {}
         self._stamp_lag: dict[str, float] = {}
-        self._views: tuple[Any, ...] = ()
         self._last_frame: tuple[str, int] | None = None  # frame_id and stamp of the last RGB image
-        self._mismatch = ""
+        self._view_check = ViewCheck(registrar is not None, report)
         # Between the synchronizer's counter of a pair and the mailbox's: a snapshot sees both or neither.
         self._lock = threading.Lock()
 
@@ -198,7 +172,7 @@ class Pipeline:
         rgb, order = decode_rgb(rgb_message)
         depth, unit = decode_depth(depth_message)
         sizes = (rgb.shape[1::-1], depth.shape[1::-1])
-        self._check_views(sizes, rgb_message, depth_message, rgb_info, depth_info)
+        self._view_check(sizes, rgb_message, depth_message, rgb_info, depth_info)
         options: dict[str, Any] = {"max_fill_distance": settings.max_fill_distance}
         if settings.max_side:
             options["output_size"] = output_size(rgb.shape[1], rgb.shape[0], settings.max_side)
@@ -269,26 +243,6 @@ class Pipeline:
                 "slower; set warmup.rgb_size and warmup.depth_size to have it done at the start"
             )
 
-    def _check_views(self, sizes: tuple[tuple[int, int], tuple[int, int]], *messages: Any) -> None:
-        """Compare CameraInfos with images, and the two views, when a frame_id, a CameraInfo or a size has
-        changed, not for every frame.
-        """
-        rgb, depth, rgb_info, depth_info = messages
-        key = (
-            sizes,
-            rgb.header.frame_id,
-            depth.header.frame_id,
-            *(_view(info) if info else None for info in (rgb_info, depth_info)),
-        )
-        if key == self._views:
-            return
-        self._views = key
-        self._mismatch = size_mismatch((rgb_info, depth_info), sizes)
-        if not self._mismatch and self._registrar is None:
-            self._mismatch = view_mismatch(*messages)
-        if self._mismatch:
-            self._report(self._mismatch)
-
     # Any thread.
 
     def snapshot(self) -> dict[str, Any]:
@@ -326,49 +280,4 @@ class Pipeline:
         lags = self._stamp_lag
         out |= {"sync_offset_p50_ms": self._offsets.percentiles().p50}
         out |= {"stamp_skew_s": lags["rgb"] - lags["depth"] if len(lags) == 2 else 0.0}
-        return out | {"view_mismatch": self._mismatch}
-
-
-def _view(info: CameraInfo) -> tuple[Any, ...]:
-    """What of a CameraInfo the field of view follows from."""
-    roi = info.roi
-    part = (roi.x_offset, roi.y_offset, roi.width, roi.height, info.binning_x, info.binning_y)
-    return (tuple(info.k), tuple(info.p), info.width, info.height, *part)
-
-
-def new_warnings(engine: Engine) -> list[str]:
-    """What the engine has warned of since it was asked last."""
-    found = list(getattr(engine, "warnings", ()))
-    if found:
-        engine.warnings.clear()
-    return found
-
-
-def load_engine(values: dict[str, Any]) -> Engine:
-    """The engine that the parameters ask for, warmed up; raises ConfigError or CheckpointError."""
-    from depth_sr_ros.engine import DepthSuperResolver  # torch takes seconds: not before parameters are good
-
-    engine = DepthSuperResolver(
-        values["checkpoint"] or None,
-        variant=values["variant"],
-        device=values["device"],
-        threads=values["engine.threads"] or default_threads(),
-        guide_path=values["guide.path"] or None,
-        guide_size=values["guide.size"],
-        guide_every_n=values["guide.every_n"],
-        precision=values["engine.precision"],
-        runtime=values["engine.runtime"],
-    )
-    # At the size that the network will see: compiled code holds for no other. What is too small for the
-    # network is told with each frame.
-    width, height = values["warmup.rgb_size"]
-    rgb_size = output_size(width, height, values["output.max_side"])
-    rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else (width, height)
-    engine.warm_up(rgb_size, tuple(values["warmup.depth_size"]), get_logger("depth_sr").info)
-    return engine
-
-
-def default_threads() -> int:
-    """All cores but one, which DDS and the callbacks need; both of two, since a frame is then done sooner."""
-    cores = len(os.sched_getaffinity(0))
-    return max(min(2, cores), cores - 1)
+        return out | {"view_mismatch": self._view_check.mismatch}
