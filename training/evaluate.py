@@ -95,7 +95,7 @@ def load_network(
 
     def sees(lr: Depth, relative: Depth) -> bool:
         guide, depth = (torch.from_numpy(each)[None, None].to(device) for each in (relative, lr))
-        guide_map = model.guide_map(guide, LRInput.from_depth(depth, model.config))
+        guide_map, _ = model.guide_map(guide, LRInput.from_depth(depth, model.config))
         return guide_map is not None and bool(guide_map.any())
 
     about = {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
