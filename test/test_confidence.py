@@ -60,19 +60,20 @@ def test_it_is_the_chance_of_a_laplace_distribution() -> None:
 
 def test_the_answer_is_the_same_with_and_without_it() -> None:
     net, (rgb, lr) = random_net(), frame()
-    depth, confidence = net.upsample_with_confidence(rgb, lr)
+    depth, confidence, _ = net.estimate(rgb, lr, confidence=True)
+    assert confidence is not None
     torch.testing.assert_close(depth, net.upsample(rgb, lr), atol=0, rtol=0)
     assert confidence.shape == depth.shape and float(confidence.min()) > 0 and float(confidence.max()) < 1
     assert float(confidence.std()) > 0.001
-    _, nothing = net.upsample_with_confidence(rgb, torch.full_like(lr, torch.nan))
-    assert bool(nothing.isnan().all())
+    nothing = net.estimate(rgb, torch.full_like(lr, torch.nan), confidence=True).confidence
+    assert nothing is not None and bool(nothing.isnan().all())
 
 
 @needs_kernels
 def test_the_kernels_give_the_same() -> None:
     net, (rgb, lr) = random_net(), frame()
     found = native.NativeNetwork(net, threads=1).estimate(rgb, lr, confidence=True)[:2]
-    for one, other in zip(found, net.upsample_with_confidence(rgb, lr), strict=True):
+    for one, other in zip(found, net.estimate(rgb, lr, confidence=True)[:2], strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 

@@ -101,7 +101,9 @@ def test_a_frame_without_any_measurement_is_nan(dynamic: Path) -> None:
 def test_the_confidence_is_an_output_where_the_weights_have_it(dynamic: Path, edge: Path) -> None:
     inputs = frame(*FIXED)
     net, _ = load_checkpoint(edge)
-    expected = net.upsample_with_confidence(*(torch.from_numpy(value) for value in inputs.values()))[1]
+    given = (torch.from_numpy(value) for value in inputs.values())
+    expected = net.estimate(*given, confidence=True).confidence
+    assert expected is not None
     found = onnxruntime.InferenceSession(dynamic).run(["confidence"], inputs)[0]
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 

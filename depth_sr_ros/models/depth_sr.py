@@ -27,8 +27,8 @@ class DepthPrediction:
     """What the network says: `depth` (B, 1, H, W) float32 in metres; `normalizer` has the network's unit.
 
     `features` (B, C, h, w) of the cells are what it was made from. `log_scale` (B, 1, H, W), where it was
-    asked for: see ConfidenceHead. `guide_share` (B, 1, 1, 1), where a
-    guide was checked: how much of it was taken, see checked_guide.
+    asked for: see ConfidenceHead. `guide_share` (B, 1, 1, 1), where a guide was checked: how much of it was
+    taken, see checked_guide.
     """
 
     depth: Tensor
@@ -202,14 +202,6 @@ class DepthSRNet(nn.Module):
     def upsample(self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None) -> Tensor:
         """The depth of `estimate`."""
         return self.estimate(rgb, depth_lr, relative_depth).depth
-
-    def upsample_with_confidence(
-        self, rgb: Tensor, depth_lr: Tensor, relative_depth: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Depth and confidence of `estimate`."""
-        estimate = self.estimate(rgb, depth_lr, relative_depth, confidence=True)
-        assert estimate.confidence is not None
-        return estimate.depth, estimate.confidence
 
 
 def known_depth(depth: Tensor, depth_lr: Tensor) -> Tensor:
