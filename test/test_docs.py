@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_module import load_script
 
 from depth_sr_ros.parameters import BY_NAME, DEPTH_TRANSPORTS, RGB_TRANSPORTS, TABLE
 
@@ -27,11 +27,7 @@ IMAGES = {"rgb": RGB_TRANSPORTS, "depth": DEPTH_TRANSPORTS}
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_node_page", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def name_of(path: Path) -> str:

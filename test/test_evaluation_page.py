@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from script_module import load_script
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "make_evaluation_page.py"
 GUIDES = ("perfect", "noisy", "wrong")
@@ -19,11 +19,7 @@ LABELS = {"By profile": "profile", "By frames": "group", "By factor": "factor"}
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_evaluation_page", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 class Cell(NamedTuple):
