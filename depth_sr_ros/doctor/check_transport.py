@@ -11,6 +11,8 @@ from depth_sr_ros.doctor.samples import Endpoint, Samples, Stream
 
 # Fast DDS's default shared-memory segment: a message must fit into it.
 DEFAULT_SEGMENT_BYTES = 512 * 1024
+# Of the shared memory, which is half of a machine's memory: held by processes that are gone.
+DEAD_SHARE = 0.1
 
 
 def check_topics(samples: Samples) -> Iterator[Finding]:
@@ -145,6 +147,23 @@ def check_dds(samples: Samples) -> Iterator[Finding]:
             fix,
             values | {"lost": lost},
         )
+
+
+def check_shared_memory(samples: Samples) -> Iterator[Finding]:
+    """Whether a process finds place for its Fast DDS segment, and what killed ones have left there."""
+    transport = samples.transport
+    if transport is None or transport.memory is None or not transport.middleware.startswith("rmw_fastrtps"):
+        return
+    memory = transport.memory
+    values: Values = {"free_bytes": memory.free, "dead_bytes": memory.dead_bytes}
+    if memory.complaint:
+        yield Finding("shared memory", Severity.PROBLEM, memory.complaint, memory.remedy, values)
+    elif memory.dead_bytes > DEAD_SHARE * memory.total:
+        text = f"{memory.dead} segments of killed processes hold {memory.dead_bytes / 1e6:.0f} MB of memory"
+        yield Finding("shared memory", Severity.WARNING, text, "remove them: fastdds shm clean", values)
+    else:
+        text = f"{memory.free / 1e6:.0f} MB are free, {memory.dead_bytes / 1e6:.0f} held by killed processes"
+        yield Finding("shared memory", Severity.OK, text, values=values)
 
 
 def _shown(endpoint: Endpoint) -> str:

@@ -12,7 +12,7 @@ from depth_sr_ros.doctor.check_clocks import check_arrival, check_clocks, check_
 from depth_sr_ros.doctor.check_encodings import check_encodings, check_units
 from depth_sr_ros.doctor.check_pictures import check_exposure, check_frozen, check_holes
 from depth_sr_ros.doctor.check_rates import check_rates
-from depth_sr_ros.doctor.check_transport import check_dds, check_qos, check_topics
+from depth_sr_ros.doctor.check_transport import check_dds, check_qos, check_shared_memory, check_topics
 from depth_sr_ros.doctor.check_views import check_same_view, check_sizes
 from depth_sr_ros.doctor.findings import Finding, Report
 from depth_sr_ros.doctor.samples import Samples
@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     check_rates,
     check_qos,
     check_dds,
+    check_shared_memory,
     check_sizes,
     check_same_view,
     check_alignment,

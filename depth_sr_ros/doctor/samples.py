@@ -21,6 +21,7 @@ from depth_sr_ros.bag_pairs import depth_metres, rgb_pixels, stamp_ns, stored_as
 from depth_sr_ros.camera import PinholeCamera
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.pairing import FramePairer
+from depth_sr_ros.shared_memory import SharedMemory
 
 T = TypeVar("T")
 
@@ -170,6 +171,8 @@ class Transport(NamedTuple):
     """The Fast DDS profile that the user set; empty: none."""
     is_switched_off: bool
     """By DEPTH_SR_DDS_PROFILE=off."""
+    memory: SharedMemory | None = None
+    """Of this machine or container; None where it has none."""
 
 
 @dataclass

@@ -31,15 +31,16 @@ _M_MMAP_THRESHOLD = -3
 _MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def prepare_process() -> None:
+def prepare_process() -> Path | None:
     """Set all of it for this process and its children; call it before rclpy.init and `import torch`.
 
-    Raises ConfigError where DEPTH_SR_DDS_PROFILE names a file that does not exist.
+    Returns the shared-memory profile as `use_profile` does. Raises ConfigError where DEPTH_SR_DDS_PROFILE
+    names a file that does not exist.
     """
     # A worker thread that spins after each operation would take the core that DDS needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    use_profile(os.environ)
     keep_large_blocks()
+    return use_profile(os.environ)
 
 
 def use_profile(environment: MutableMapping[str, str]) -> Path | None:

@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from depth_sr_ros import shared_memory
 from depth_sr_ros.bag_pairs import CAMERA_INFO, COMPRESSED, IMAGE, camera_info_topic, stored_as
 from depth_sr_ros.doctor.samples import Collector, Endpoint, Samples, Stream, Transport
 from depth_sr_ros.doctor.topics import IMAGE_TYPES, Candidate, choose
@@ -74,6 +75,7 @@ def _transport() -> Transport:
         os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
         next((os.environ[name] for name in names if os.environ.get(name)), ""),
         os.environ.get(dds.PROFILE_VARIABLE) == "off",
+        shared_memory.measure(),
     )
 
 

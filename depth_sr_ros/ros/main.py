@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from depth_sr_ros import shared_memory
 from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.ros import dds
 
@@ -54,16 +55,20 @@ def main(args: list[str] | None = None, make_engine: Callable[[dict[str, Any]], 
     """
     signals = StopSignals()
     try:
-        dds.prepare_process()
+        profile = dds.prepare_process()
     except DepthSRError as error:
         return _complain(str(error))
+    memory = shared_memory.measure() if profile else None  # before this process takes some of it
     import rclpy  # reads the environment: after prepare_process
+    import rclpy.logging
     from rclpy.impl.implementation_singleton import rclpy_implementation
 
     try:
         rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
         return _complain(f"the ROS arguments cannot be used: {' '.join(str(error).split())}")
+    if memory is not None and memory.complaint:
+        rclpy.logging.get_logger("depth_sr").warning(f"{memory.complaint}; {memory.remedy}")
     try:
         return _run(signals, make_engine)
     finally:
