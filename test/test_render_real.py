@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +142,14 @@ def test_a_frame_depends_on_its_seed_and_number_alone(small: Settings, kind: str
     assert not np.array_equal(other.depth, again.depth)
 
 
+def command(settings: Settings, *arguments: str) -> list[str]:
+    words = [sys.executable, str(SCRIPT), "--out", str(settings.out), "--size", "96x128", "--samples", "4"]
+    words += ["--assets-tracks", str(settings.tracks), "--assets-furniture", str(settings.furniture)]
+    return [*words, *arguments]
+
+
 def render(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--out", str(settings.out), "--size", "96x128", "--samples", "4"]
-    command += ["--assets-tracks", str(settings.tracks), "--assets-furniture", str(settings.furniture)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
+    return subprocess.run(command(settings, *arguments), capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.timeout(600)
@@ -158,6 +164,18 @@ def test_the_command_renders_what_training_reads_and_only_what_is_missing(small:
     ((rgb, depth),) = RenderedSource(small.out).views((64, 64), [torch.Generator().manual_seed(0)])
     assert rgb.shape == (1, 3, 64, 64) and depth.isfinite().any()
     assert "Track `field`" in (small.out / "CREDITS.md").read_text()
+
+
+@pytest.mark.timeout(600)
+def test_frames_of_a_run_that_was_ended_have_their_credits(small: Settings) -> None:
+    settings = dataclasses.replace(small, out=small.out.with_name("ended"))
+    run = subprocess.Popen(command(settings, "--rooms", "500"), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(settings.out.glob("train/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    run.terminate()
+    assert run.wait(60) == 128 + signal.SIGTERM
+    assert "Sources of these frames" in (settings.out / "CREDITS.md").read_text()
 
 
 @pytest.mark.timeout(600)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,9 @@ def _render(settings: Settings, rooms: int, tracks: int, workers: int) -> None:
     jobs = plan_jobs(settings, rooms, tracks, set(store.rows))
     left = sum(len(job.frames) for job in jobs)
     workers = min(workers, len(jobs))
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # the credits are written first
     done = render_in_processes(settings, jobs, workers) if workers > 1 else render_jobs(settings, jobs, store)
     try:
         _show(done, rooms + tracks, rooms + tracks - left)
