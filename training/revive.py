@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings blocks that add nothing back to life: python training/revive.py WEIGHTS --out START
+
+AdaIN takes the scale of the relative-depth features away, so nothing keeps it small: it grew by a million in the
+training of `edge`, and NAFNet blocks, which add to their input what has unit scale, came to add nothing. A new
+block, whose weights are small at first and whose residual scales are zero, does as good as nothing for
+thousands of steps either.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from depth_sr_ros.models.depth_sr import DepthSRNet
+    from depth_sr_ros.models.fusion_unet import Encoder
+    from depth_sr_ros.models.nafnet import NAFBlock
+
+DEAD = 1e-2  # of the spread of what a block is given: one that adds less is dead
+FRAMES, SIZE, FACTOR, SEED = 4, (480, 640), 4, 0  # procedural ones, on which spreads are measured
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@torch.no_grad()
+def shrink(encoder: Encoder) -> None:
+    """Give the convolutions of the relative-depth path the size of weights that they start training with.
+
+    What follows AdaIN stays the same: each level's features are scaled as a whole.
+    """
+    scale = _resize(encoder.stem, 1.0)
+    for stage, down in zip(encoder.stages, encoder.downs, strict=True):
+        for name, parameter in stage.named_parameters():
+            if name.endswith((".beta", ".gamma")):
+                parameter.mul_(scale)
+        scale = _resize(down, scale)
+
+
+def _resize(layer: nn.Module, scale: float) -> float:
+    """Scale a convolution whose input was scaled by `scale`; returns the scale of its output."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+    start = torch.nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:]).weight  # type: ignore[arg-type]
+    change = float(start.std() / weight.std())
+    weight.mul_(change)
+    bias.mul_(scale * change)
+    return scale * change
+
+
+@torch.no_grad()
+def revive(net: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> list[str]:
+    """Scale what dead blocks compute to the spread of what they are given, and their residual scales to zero.
+
+    They then add nothing, and a small step of a residual scale is seen. Returns their names.
+    rgb (B, 3, H, W) in [0, 1], depth_lr (B, 1, h, w) metres.
+    """
+    from depth_sr_ros.models.nafnet import NAFBlock
+
+    blocks = {name: module for name, module in net.named_modules() if isinstance(module, NAFBlock)}
+    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[module] = (inputs[0], output)
+
+    watched = [m for b in blocks.values() for m in (b, b.project, b.project2)]
+    hooks = [module.register_forward_hook(note) for module in watched]
+    net(rgb, depth_lr)
+    for hook in hooks:
+        hook.remove()
+    dead = []
+    for name, block in blocks.items():
+        given, answer = seen[block]
+        if _spread(answer - given) < DEAD * _spread(given):
+            dead.append(name)
+            for layer in (block.project, block.project2):
+                factor = _spread(given) / _spread(seen[layer][1]).clamp_min(1e-12)
+                layer.weight.mul_(factor)
+                layer.bias.mul_(factor)
+            block.beta.zero_()
+            block.gamma.zero_()
+    return dead
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The median over channels of their standard deviations."""
+    return x.std((0, 2, 3)).median()
+
+
+def calibration_frames() -> tuple[Tensor, Tensor]:
+    """Procedural RGB (B, 3, H, W) in [0, 1] and LR depth (B, 1, h, w), metres, always the same."""
+    from training.data.procedural import SceneGenerator
+
+    rgb, depth = SceneGenerator()(FRAMES, *SIZE, torch.Generator().manual_seed(SEED))
+    return rgb, depth[..., ::FACTOR, ::FACTOR].contiguous()
+
+
+@app.command()
+def convert(
+    weights: Annotated[Path, typer.Argument(help="a .safetensors file")],
+    out: Annotated[Path, typer.Option(help="where the start goes")],
+) -> None:
+    """Make a start for further training in which all blocks can learn; its answers are those of WEIGHTS."""
+    from depth_sr_ros import __version__
+    from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from training.command_line import errors_in_one_sentence
+
+    with errors_in_one_sentence():
+        net, _ = load_checkpoint(weights)
+        shrink(net.unet.rel_encoder)
+        dead = revive(net, *calibration_frames())
+        about = {"revived": f"{weights.name} ({weights_hash(weights)})"}
+        save_checkpoint(out, net, training=about, metrics={}, version=__version__)
+    typer.echo(f"wrote {out}; revived: {', '.join(dead) or 'none'}")
+
+
+if __name__ == "__main__":
+    app()
