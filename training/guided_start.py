@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,29 +18,41 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 GUIDED_STEM = "unet.rel_encoder.stem.weight"
+A_NEW_BLOCK = re.compile(r"\.blocks\.\d+\.")
+GUIDE_SHARE = 0.2  # of a grey picture's weights
 
 
 def with_guide(net: DepthSRNet) -> DepthSRNet:
-    """A `fast` network that answers as `net` does, one of `edge`, whatever its guide says.
+    """A `fast` network that answers as `net` does, one of `edge`, without a guide.
 
-    What reads the guide starts at zero, and a block that `net` has not is the identity.
+    It sees a guide as a faint picture, whose edges are edges of depth. Blocks that `net` has not begin as
+    copies of its own that add nothing yet; see `revive`.
     """
     import torch
 
     from depth_sr_ros.config import model_config
     from depth_sr_ros.models.depth_sr import DepthSRNet
+    from training.revive import calibration_frames, revive, shrink
 
     config = model_config("fast")
     taken = ("channels", "unshuffle", "fusion", "head", "propagation", "back_projection", "confidence")
     config = dataclasses.replace(config, **{name: getattr(net.config, name) for name in taken})
     new = DepthSRNet(config)
+    shrink(net.unet.rel_encoder)
     old, weights = net.state_dict(), new.state_dict()
-    for name, value in old.items():
+    for name in weights:
         if name == GUIDED_STEM:  # the guide's pixels come before those of RGB
-            guided = weights[name].shape[1] - value.shape[1]
-            value = torch.cat([torch.zeros_like(value[:, :guided]), value], 1)
+            colours = old[name].unflatten(1, (3, -1))
+            value = torch.cat([GUIDE_SHARE * colours.sum(1), old[name]], 1)
+        elif name in old:
+            value = old[name]
+        else:
+            # Of the relative-depth path those blocks may be dead, or become twins.
+            value = old[A_NEW_BLOCK.sub(".blocks.0.", name.replace("rel_encoder", "lr_encoder"))]
+            value = torch.zeros_like(value) if name.endswith((".beta", ".gamma")) else value
         weights[name] = value
     new.load_state_dict(weights)
+    revive(new, *calibration_frames())
     return new
 
 
