@@ -11,7 +11,7 @@ import torch
 from test_models import _trained_like as random_net
 
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
-from training.guided_start import with_guide
+from training.guided_start import GUIDE_SHARE, with_guide
 
 SCRIPT = Path(__file__).parents[1] / "training/guided_start.py"
 
@@ -22,30 +22,33 @@ def _frame() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), depth[..., ::4, ::4], 1 / depth
 
 
-def test_the_start_answers_as_the_weights_that_ship_whatever_the_guide_says() -> None:
+def test_without_a_guide_the_start_answers_as_the_weights_that_ship() -> None:
     edge, _ = load_checkpoint(shipped_checkpoint("edge"))
     start = with_guide(edge).eval()
     assert start.config.guide_check and start.config.confidence
     assert start.config.encoder_blocks == (2, 2, 2, 2)
     rgb, depth, guide = _frame()
     expected = edge.estimate(rgb, depth, confidence=True)
-    for relative_depth in (None, guide):
-        found = start.estimate(rgb, depth, relative_depth, confidence=True)
-        assert torch.equal(found.depth, expected.depth)
-        assert found.confidence is not None and expected.confidence is not None
-        assert torch.equal(found.confidence, expected.confidence)
+    found = start.estimate(rgb, depth, confidence=True)
+    # Its relative-depth path is that of `edge` on another scale, and AdaIN adds a constant to the variances.
+    torch.testing.assert_close(found.depth, expected.depth, rtol=5e-3, atol=0)
+    torch.testing.assert_close(found.confidence, expected.confidence, rtol=0, atol=2e-2)
+    assert not torch.equal(start.estimate(rgb, depth, guide).depth, found.depth)
 
 
 def test_what_reads_the_guide_and_the_new_blocks_can_learn() -> None:
-    start = with_guide(random_net("edge", channels=[32, 48, 96, 128, 192])).train()
+    start = with_guide(random_net("edge")).train()
     rgb, depth, guide = _frame()
     start(rgb, depth, guide).depth.square().mean().backward()
     stem = start.unet.rel_encoder.stem.weight
-    assert stem.grad is not None and (stem[:, :16] == 0).all() and stem.grad[:, :16].abs().max() > 0
+    grey = stem[:, 16:].unflatten(1, (3, 16)).sum(1)
+    torch.testing.assert_close(stem[:, :16], GUIDE_SHARE * grey)
+    assert stem.grad is not None and stem.grad[:, :16].abs().max() > 0
     parameters = dict(start.unet.named_parameters())
-    for name in ("beta", "gamma"):
-        scale = parameters[f"decoder.0.blocks.1.{name}"]
-        assert scale.grad is not None and (scale == 0).all() and scale.grad.abs().max() > 0
+    for block in ("rel_encoder.stages.3.blocks.1", "lr_encoder.stages.0.blocks.1", "decoder.0.blocks.1"):
+        for name in ("beta", "gamma"):
+            scale = parameters[f"{block}.{name}"]
+            assert scale.grad is not None and (scale == 0).all() and scale.grad.abs().max() > 0
 
 
 def test_the_command_takes_edge_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import sys
@@ -38,6 +39,7 @@ def with_guide(net: DepthSRNet) -> DepthSRNet:
     taken = ("channels", "unshuffle", "fusion", "head", "propagation", "back_projection", "confidence")
     config = dataclasses.replace(config, **{name: getattr(net.config, name) for name in taken})
     new = DepthSRNet(config)
+    net = copy.deepcopy(net)
     shrink(net.unet.rel_encoder)
     old, weights = net.state_dict(), new.state_dict()
     for name in weights:

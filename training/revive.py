@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings blocks that add nothing back to life: python training/revive.py WEIGHTS --out START
 
-AdaIN takes the scale of the relative-depth features away, so nothing keeps it small: it grew by a million in the
-training of `edge`, and NAFNet blocks, which add to their input what has unit scale, came to add nothing. A new
-block, whose weights are small at first and whose residual scales are zero, does as good as nothing for
-thousands of steps either.
+AdaIN takes the scale of the relative-depth features away, so nothing keeps it small: in the training of
+`edge` it grew by a million, and NAFNet blocks, whose answers stay as they are, came to add nothing. A new
+block, whose weights are small at first and whose residual scales are zero, adds next to nothing for
+thousands of steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if TYPE_CHECKING:
     from depth_sr_ros.models.depth_sr import DepthSRNet
     from depth_sr_ros.models.fusion_unet import Encoder
-    from depth_sr_ros.models.nafnet import NAFBlock
 
 DEAD = 1e-2  # of the spread of what a block is given: one that adds less is dead
 FRAMES, SIZE, FACTOR, SEED = 4, (480, 640), 4, 0  # procedural ones, on which spreads are measured
