@@ -33,7 +33,7 @@ def with_guide(net: DepthSRNet) -> DepthSRNet:
 
     from depth_sr_ros.config import model_config
     from depth_sr_ros.models.depth_sr import DepthSRNet
-    from training.revive import calibration_frames, revive, shrink
+    from training.revive import block_spreads, calibration_frames, revive, shrink
 
     config = model_config("fast")
     taken = ("channels", "unshuffle", "fusion", "head", "propagation", "back_projection", "confidence")
@@ -54,7 +54,7 @@ def with_guide(net: DepthSRNet) -> DepthSRNet:
             value = torch.zeros_like(value) if name.endswith((".beta", ".gamma")) else value
         weights[name] = value
     new.load_state_dict(weights)
-    revive(new, *calibration_frames())
+    revive(new, block_spreads(new, *calibration_frames()))
     return new
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 import typer
@@ -54,13 +54,22 @@ def _resize(layer: nn.Module, scale: float) -> float:
     return scale * change
 
 
-@torch.no_grad()
-def revive(net: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> list[str]:
-    """Scale what dead blocks compute to the spread of what they are given, and their residual scales to zero.
+class Spreads(NamedTuple):
+    """Of what a block is given, of what it adds, and of what its two branches answer."""
 
-    They then add nothing, and a small step of a residual scale is seen. Returns their names.
-    rgb (B, 3, H, W) in [0, 1], depth_lr (B, 1, h, w) metres.
-    """
+    given: Tensor
+    added: Tensor
+    branches: tuple[Tensor, Tensor]
+
+    @property
+    def share(self) -> float:
+        """What is added, in spreads of what is given."""
+        return float(self.added / self.given)
+
+
+@torch.no_grad()
+def block_spreads(net: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> dict[str, Spreads]:
+    """Of all NAFNet blocks by name; rgb (B, 3, H, W) in [0, 1], depth_lr (B, 1, h, w) metres."""
     from depth_sr_ros.models.nafnet import NAFBlock
 
     blocks = {name: module for name, module in net.named_modules() if isinstance(module, NAFBlock)}
@@ -74,17 +83,29 @@ def revive(net: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> list[str]:
     net(rgb, depth_lr)
     for hook in hooks:
         hook.remove()
-    dead = []
+    spreads = {}
     for name, block in blocks.items():
         given, answer = seen[block]
-        if _spread(answer - given) < DEAD * _spread(given):
-            dead.append(name)
-            for layer in (block.project, block.project2):
-                factor = _spread(given) / _spread(seen[layer][1]).clamp_min(1e-12)
-                layer.weight.mul_(factor)
-                layer.bias.mul_(factor)
-            block.beta.zero_()
-            block.gamma.zero_()
+        branches = (_spread(seen[block.project][1]), _spread(seen[block.project2][1]))
+        spreads[name] = Spreads(_spread(given), _spread(answer - given), branches)
+    return spreads
+
+
+@torch.no_grad()
+def revive(net: DepthSRNet, spreads: dict[str, Spreads]) -> list[str]:
+    """Scale what dead blocks compute to the spread of what they are given, and their residual scales to zero.
+
+    They then add nothing, and a small step of a residual scale is seen. Returns their names.
+    """
+    dead = [name for name, each in spreads.items() if each.share < DEAD]
+    for name in dead:
+        block = net.get_submodule(name)
+        for layer, spread in zip((block.project, block.project2), spreads[name].branches, strict=True):
+            factor = spreads[name].given / spread.clamp_min(1e-12)
+            for parameter in layer.parameters():  # type: ignore[union-attr]
+                parameter.mul_(factor)
+        for scale in (block.beta, block.gamma):
+            scale.zero_()  # type: ignore[operator]
     return dead
 
 
@@ -114,10 +135,14 @@ def convert(
     with errors_in_one_sentence():
         net, _ = load_checkpoint(weights)
         shrink(net.unet.rel_encoder)
-        dead = revive(net, *calibration_frames())
+        spreads = block_spreads(net, *calibration_frames())
+        dead = revive(net, spreads)
         about = {"revived": f"{weights.name} ({weights_hash(weights)})"}
         save_checkpoint(out, net, training=about, metrics={}, version=__version__)
-    typer.echo(f"wrote {out}; revived: {', '.join(dead) or 'none'}")
+    typer.echo("what each block had added, in spreads of what it was given:")
+    for name, each in spreads.items():
+        typer.echo(f"{each.share:8.1e}  {name}{'  (revived)' if name in dead else ''}")
+    typer.echo(f"wrote {out}")
 
 
 if __name__ == "__main__":
