@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 Case = dict[str, Any]
@@ -46,8 +47,8 @@ of the best filter's RMSE. Below 1 the network is better. Frames: {frames}.
 By profile: {by_profile}.
 By frames: {by_group}. By factor: {by_scale}.
 Cells of `dtof` show one surface where all filters and the network take a mean; of the Kinect's depth 40x30
-pixels with holes are left at x16. `fast` without a guide is ahead of `edge` in {fast_ahead} of {cases} cases,
-and many times slower ([benchmarks/cpu.md](benchmarks/cpu.md)).
+pixels with holes are left at x16. `fast` without a guide is ahead of `edge` in {fast_ahead} of {cases} cases;
+[benchmarks/cpu.md](benchmarks/cpu.md) has what it costs.
 
 """
 GUIDED_INTRODUCTION = """
@@ -59,6 +60,7 @@ the best filter's, then RMSE with each guide over that without. The real Depth A
 Frames: {frames}.
 
 {ranges}
+In brackets the geometric mean of all cells.
 
 A wrong guide was to cost at most 10 % against none. It costs more, a share above 1.10 as printed, in
 {dear} of {cases} cells, each the mean over its frames. By network: {by_network}. By profile: {by_profile}.
@@ -174,9 +176,12 @@ def guided_introduction(guides: Record) -> str:
 
 
 def _ranges(network: str, shares: list[list[float]]) -> str:
-    """What each guide brings or costs a network, from its best cell to its worst."""
+    """What each guide brings or costs a network, from its best cell to its worst, and the geometric mean."""
     alone, *columns = zip(*shares, strict=True)
-    said = [f"{g} guide {min(each):.2f} to {max(each):.2f}" for g, each in zip(GUIDES, columns, strict=True)]
+    said = [
+        f"{guide} guide {min(each):.2f} to {max(each):.2f} ({geometric_mean(each):.2f})"
+        for guide, each in zip(GUIDES, columns, strict=True)
+    ]
     share = f"{min(alone):.2f} to {max(alone):.2f}"
     return f"`{network}`: {', '.join(said)}; without one {share} of the best filter's."
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from statistics import geometric_mean
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -78,7 +79,8 @@ def check(page: str) -> None:
         for number, guide in enumerate(GUIDES, 2):
             values = [cell.numbers[number] for cell in with_guides if cell.network == name]
             said = text.partition(f"`{name}`: perfect guide ")[2].partition("best filter")[0]
-            assert f"{guide} guide {min(values):.2f} to {max(values):.2f}" in f"perfect guide {said}"
+            found = f"{min(values):.2f} to {max(values):.2f} ({geometric_mean(values):.2f})"
+            assert f"{guide} guide {found}" in f"perfect guide {said}"
 
 
 def case(group: str, profile: str, scale: int, rmse: dict[str, float]) -> dict[str, Any]:
