@@ -52,9 +52,15 @@ def measure(folder: Path = FOLDER) -> SharedMemory | None:
         room = os.statvfs(folder)
     except OSError:
         return None
-    dead = [path for name in NAMES for path in folder.glob(f"{name}*{LOCK}") if _is_dead(path)]
-    sizes = [_bytes_of(path.with_name(path.name.removesuffix(LOCK))) for path in dead]
+    dead = dead_segments(folder)
+    sizes = [_bytes_of(path) for path in dead]
     return SharedMemory(room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize, len(dead), sum(sizes))
+
+
+def dead_segments(folder: Path = FOLDER) -> list[Path]:
+    """The files of segments whose processes have ended; beside each lies its lock, of the ending LOCK."""
+    locks = [path for name in NAMES for path in folder.glob(f"{name}*{LOCK}") if _is_dead(path)]
+    return [path.with_name(path.name.removesuffix(LOCK)) for path in locks]
 
 
 def _is_dead(lock: Path) -> bool:

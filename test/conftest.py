@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from depth_sr_ros.shared_memory import LOCK, dead_segments
 from training.data.root import data_root
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,16 @@ def _isolate_process() -> None:
 
 
 _isolate_process()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_shared_memory_left() -> Iterator[None]:
+    """Removes the Fast DDS segments of the processes that the tests killed: a gigabyte a run."""
+    before = set(dead_segments())
+    yield
+    for segment in set(dead_segments()) - before:
+        for path in (segment, segment.with_name(segment.name + LOCK)):
+            path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

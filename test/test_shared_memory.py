@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,17 +35,6 @@ sys.exit(main(["--ros-args", "-p", "autostart:=false"]))
 """
 
 
-@pytest.fixture
-def new_files() -> Iterator[set[Path]]:
-    """What the test makes in the shared memory, filled at its end and removed."""
-    before = set(FOLDER.iterdir())
-    found: set[Path] = set()
-    yield found
-    for path in set(FOLDER.iterdir()) - before:
-        if "fastdds" in path.name:
-            path.unlink(missing_ok=True)
-
-
 def test_a_segment_is_dead_once_nobody_holds_its_lock(tmp_path: Path) -> None:
     for name in ("fastdds_1", "fastrtps_2", "other_3"):
         (tmp_path / name).write_bytes(bytes(1 << 20))
@@ -61,7 +49,7 @@ def test_a_segment_is_dead_once_nobody_holds_its_lock(tmp_path: Path) -> None:
     assert measure(tmp_path / "absent") is None
 
 
-def test_what_a_killed_process_leaves_is_found(new_files: set[Path]) -> None:
+def test_what_a_killed_process_leaves_is_found() -> None:
     pytest.importorskip("rclpy", reason="needs rclpy")
     before = measure()
     assert before is not None
