@@ -28,7 +28,7 @@ def average(
     """
     from depth_sr_ros import __version__
     from depth_sr_ros.errors import ConfigError
-    from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from depth_sr_ros.models.checkpoint import load_checkpoint, name_and_hash, save_checkpoint
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
@@ -41,8 +41,7 @@ def average(
         net.load_state_dict(
             {name: value.lerp(values[name], share) for name, value in net.state_dict().items()}
         )
-        parts = [f"{path.name} ({weights_hash(path)})" for path in (first, second)]
-        about = {"average_of": parts, "share_of_the_second": share}
+        about = {"average_of": [name_and_hash(first), name_and_hash(second)], "share_of_the_second": share}
         save_checkpoint(out, net, training=about, metrics={}, version=__version__)
     typer.echo(f"wrote {out}")
 

@@ -66,14 +66,14 @@ def convert(
     """Make a `fast` network that knows what EDGE learned; train it with a guide by --init-from."""
     from depth_sr_ros import __version__
     from depth_sr_ros.errors import ConfigError
-    from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from depth_sr_ros.models.checkpoint import load_checkpoint, name_and_hash, save_checkpoint
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
         net, header = load_checkpoint(weights)
         if header.variant != "edge":
             raise ConfigError(f"{weights} holds {header.variant!r}, but this takes weights of 'edge'")
-        about = {"with_guide": f"{weights.name} ({weights_hash(weights)})"}
+        about = {"with_guide": name_and_hash(weights)}
         save_checkpoint(out, with_guide(net), training=about, metrics={}, version=__version__)
     typer.echo(f"wrote {out}; go on with: python training/train.py --config fast_cpu --init-from {out}")
 

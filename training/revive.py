@@ -47,8 +47,8 @@ def _resize(layer: nn.Module, scale: float) -> float:
     """Scale a convolution whose input was scaled by `scale`; returns the scale of its output."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
-    start = torch.nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:]).weight  # type: ignore[arg-type]
-    change = float(start.std() / weight.std())
+    # torch begins with a uniform distribution between -1 and 1 over the root of the inputs of an output.
+    change = float((3 * weight[0].numel()) ** -0.5 / weight.std())
     weight.mul_(change)
     bias.mul_(scale * change)
     return scale * change
@@ -129,7 +129,7 @@ def convert(
 ) -> None:
     """Make a start for further training in which all blocks can learn; its answers are those of WEIGHTS."""
     from depth_sr_ros import __version__
-    from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+    from depth_sr_ros.models.checkpoint import load_checkpoint, name_and_hash, save_checkpoint
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
@@ -137,7 +137,7 @@ def convert(
         shrink(net.unet.rel_encoder)
         spreads = block_spreads(net, *calibration_frames())
         dead = revive(net, spreads)
-        about = {"revived": f"{weights.name} ({weights_hash(weights)})"}
+        about = {"revived": name_and_hash(weights)}
         save_checkpoint(out, net, training=about, metrics={}, version=__version__)
     typer.echo("what each block had added, in spreads of what it was given:")
     for name, each in spreads.items():

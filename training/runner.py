@@ -27,8 +27,8 @@ from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.checkpoint import (
     CONFIDENCE_PREFIX,
     load_checkpoint,
+    name_and_hash,
     save_checkpoint,
-    weights_hash,
 )
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
@@ -222,12 +222,11 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
     return path
 
 
-def _name_and_hash(path: str | None) -> str | None:
-    """What tells a file on any machine: never its path on this one."""
+def _beginning(path: str | None) -> str | None:
+    """The weights that a run began with; a resumed one's need not be there any more."""
     if path is None:
         return None
-    digest = weights_hash(path) if Path(path).is_file() else "no longer there"
-    return f"{Path(path).name} ({digest})"
+    return name_and_hash(path) if Path(path).is_file() else f"{Path(path).name} (no longer there)"
 
 
 def training_header(config: TrainConfig, steps: int, git: str) -> dict[str, Any]:
@@ -240,6 +239,6 @@ def training_header(config: TrainConfig, steps: int, git: str) -> dict[str, Any]
         "steps": steps,
         "git": git,
         "seed": config.run.seed,
-        "init_from": _name_and_hash(config.init_from),
+        "init_from": _beginning(config.init_from),
         **{name: values[name] for name in ("optim", "data", "degradation", "loss", "guide")},
     }

@@ -119,6 +119,11 @@ def load_checkpoint(
     return model.eval(), header
 
 
+def name_and_hash(path: str | Path) -> str:
+    """What tells a file of weights on any machine, as headers have it: never its path on this one."""
+    return f"{Path(path).name} ({weights_hash(path)})"
+
+
 def weights_hash(path: str | Path) -> str:
     """First 12 hex digits of the file's SHA-256: names the weights in logs and diagnostics."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

@@ -89,9 +89,8 @@ def _render(settings: Settings, rooms: int, tracks: int, workers: int) -> None:
     jobs = plan_jobs(settings, rooms, tracks, set(store.rows))
     left = sum(len(job.frames) for job in jobs)
     workers = min(workers, len(jobs))
-    signal.signal(
-        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-    )  # the credits are written first
+    # An exit, and not an end at once: the credits are written first.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     done = render_in_processes(settings, jobs, workers) if workers > 1 else render_jobs(settings, jobs, store)
     try:
         _show(done, rooms + tracks, rooms + tracks - left)
