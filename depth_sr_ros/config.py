@@ -132,7 +132,15 @@ def _doubling(width: int) -> tuple[int, ...]:
     return tuple(width * 2**level for level in range(5))
 
 
-EDGE_CHANNELS = (32, 48, 96, 128, 192)  # narrow at depth, where parameters are many and pixels few
+# No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few.
+EDGE = ModelConfig(
+    "edge",
+    (32, 48, 96, 128, 192),
+    unshuffle=4,
+    head="kernel",
+    propagation=(1, 2),
+    back_projection=True,
+)
 
 VARIANTS: dict[str, ModelConfig] = {
     # The published network: 29 M parameters with Depth Anything Small, full resolution, fixed range.
@@ -140,28 +148,16 @@ VARIANTS: dict[str, ModelConfig] = {
         "challenge", _doubling(28), unshuffle=1, guide="depth_anything", normalization="fixed"
     ),
     # `edge` with Depth Anything as its guide, and twice its blocks: what it costs is little beside the guide.
-    "fast": ModelConfig(
-        "fast",
-        EDGE_CHANNELS,
-        unshuffle=4,
+    "fast": dataclasses.replace(
+        EDGE,
+        variant="fast",
         encoder_blocks=(2, 2, 2, 2),
         middle_blocks=2,
         decoder_blocks=(2, 2, 2, 2),
         guide="depth_anything",
-        head="kernel",
-        propagation=(1, 2),
-        back_projection=True,
         guide_check=True,
     ),
-    # No foundation model: RGB alone guides.
-    "edge": ModelConfig(
-        "edge",
-        EDGE_CHANNELS,
-        unshuffle=4,
-        head="kernel",
-        propagation=(1, 2),
-        back_projection=True,
-    ),
+    "edge": EDGE,
 }
 
 

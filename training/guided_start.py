@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from depth_sr_ros.models.depth_sr import DepthSRNet
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+# What makes it another network than the one it begins as.
+OF_FAST = ("variant", "encoder_blocks", "middle_blocks", "decoder_blocks", "guide", "guide_check")
 GUIDED_STEM = "unet.rel_encoder.stem.weight"
 A_NEW_BLOCK = re.compile(r"\.blocks\.\d+\.")
 GUIDE_SHARE = 0.2  # of a grey picture's weights
@@ -31,14 +33,12 @@ def with_guide(net: DepthSRNet) -> DepthSRNet:
     """
     import torch
 
-    from depth_sr_ros.config import model_config
+    from depth_sr_ros.config import VARIANTS
     from depth_sr_ros.models.depth_sr import DepthSRNet
     from training.revive import block_spreads, calibration_frames, revive, shrink
 
-    config = model_config("fast")
-    taken = ("channels", "unshuffle", "fusion", "head", "propagation", "back_projection", "confidence")
-    config = dataclasses.replace(config, **{name: getattr(net.config, name) for name in taken})
-    new = DepthSRNet(config)
+    fast = dataclasses.asdict(VARIANTS["fast"])
+    new = DepthSRNet(dataclasses.replace(net.config, **{name: fast[name] for name in OF_FAST}))
     net = copy.deepcopy(net)
     shrink(net.unet.rel_encoder)
     old, weights = net.state_dict(), new.state_dict()
