@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,8 +286,13 @@ class DepthSuperResolver:
         rgb_size: tuple[int, int],
         depth_size: tuple[int, int],
         say: Callable[[str], object] = lambda text: None,
+        *,
+        max_fill_distance: int | None = None,
     ) -> None:
         """Run on (width, height) sizes, so that the first real frame does not pay for preparations.
+
+        On CUDA these are made for uint8 RGB and float32 metres, answered with metres and `max_fill_distance`
+        as given: a CUDA graph holds for one kind of frame, and the first two of another kind are slower.
 
         Of the ways to run the network that the options left open the fastest on these sizes is taken. The
         answers of the kernels, of CUDA graphs, of compiled code and of half precision are compared with
@@ -295,11 +301,14 @@ class DepthSuperResolver:
         ConfigError where runtime "compile" was asked for by name and fails.
         """
         frame = TrialFrame.of_sizes(rgb_size, depth_size)
-        trial = Trial(self._answer_by, self._runner, self._device, frame, self.warnings.append)
+        answer = functools.partial(self._answer_by, max_fill_distance=max_fill_distance)
+        trial = Trial(answer, self._runner, self._device, frame, self.warnings.append)
         self._way = trial.choose(self._ways, self._late_ways, say)
         self._ways, self._late_ways = (self._way,), ()
 
-    def _answer_by(self, way: Way, frame: TrialFrame) -> npt.NDArray[np.float32]:
+    def _answer_by(
+        self, way: Way, frame: TrialFrame, *, max_fill_distance: int | None
+    ) -> npt.NDArray[np.float32]:
         """Metres of a frame by a way, which is the engine's from then on."""
         self._way = way
-        return self(*frame)
+        return self(*frame, max_fill_distance=max_fill_distance)

@@ -25,6 +25,7 @@ from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
 from depth_sr_ros.ros.pipeline import Pipeline
+from depth_sr_ros.runner import NetworkRunner, Request
 
 
 class Recorder(PassThrough):
@@ -73,14 +74,19 @@ def send(rig: tuple[Pipeline, Recorder], stamp_ns: int, frame_id: str = "camera"
     """A pair through the pipeline; returns what the engine was told for it."""
     pipeline, engine = rig
     engine.calls.clear()
+    run(pipeline, stamp_ns, frame_id)
+    assert "frame" in engine.calls
+    return list(engine.calls)
+
+
+def run(pipeline: Pipeline, stamp_ns: int, frame_id: str = "camera") -> None:
+    """A pair through the pipeline, to its end."""
     pipeline.push_rgb(image_message(rgb_pixels(), "rgb8", header(stamp_ns, frame_id)))
     pipeline.push_depth(image_message(plane(), "32FC1", header(stamp_ns, frame_id)))
     deadline = time.monotonic() + 30
     while (counts := pipeline.snapshot())["pairs"] > counts["published"] + counts["publish_errors"]:
         assert time.monotonic() < deadline, counts
         time.sleep(0.001)
-    assert "frame" in engine.calls
-    return list(engine.calls)
 
 
 def test_frames_in_a_row_follow_on_each_other(rig: tuple[Pipeline, Recorder]) -> None:
@@ -138,14 +144,48 @@ def test_the_start_prepares_for_the_size_that_the_network_sees(
     sizes: list[tuple[int, int]] = []
     prepare = DepthSuperResolver.warm_up
 
-    def noted(engine: DepthSuperResolver, rgb_size: tuple[int, int], *rest: Any) -> None:
+    def noted(engine: DepthSuperResolver, rgb_size: tuple[int, int], *rest: Any, **options: Any) -> None:
         sizes.append(rgb_size)
-        prepare(engine, rgb_size, *rest)
+        prepare(engine, rgb_size, *rest, **options)
 
     monkeypatch.setattr(DepthSuperResolver, "warm_up", noted)
     values = {spec.name: spec.default for spec in TABLE} | {"output.max_side": max_side, "device": "cpu"}
     load_engine(values | {"warmup.rgb_size": [128, 96], "warmup.depth_size": [16, 12], "engine.threads": 1})
     assert sizes == [expected]
+
+
+@pytest.mark.parametrize("unknown", ["nan", "fill"])
+def test_the_start_prepares_for_the_kind_of_frame_that_the_node_answers(
+    unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph holds for one kind: of another, the first two live frames would pay for it."""
+    requests: list[Request] = []
+    compute = NetworkRunner.__call__
+
+    def noted(runner: NetworkRunner, request: Request, *rest: Any) -> Any:
+        requests.append(request)
+        return compute(runner, request, *rest)
+
+    monkeypatch.setattr(NetworkRunner, "__call__", noted)
+    given = {
+        "output.unknown": unknown,
+        "device": "cpu",
+        "warmup.rgb_size": [64, 48],
+        "warmup.depth_size": [16, 12],
+    }
+    start_ros()
+    node = DepthSRNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+    try:
+        assert node.trigger_configure() == SUCCESS
+        assert node._pipeline is not None
+        prepared = set(requests)
+        requests.clear()
+        run(node._pipeline, 100 * NS_PER_S)
+    finally:
+        node.close()
+        node.destroy_node()
+    (live,) = requests
+    assert live in prepared
 
 
 def test_an_answer_is_to_have_what_somebody_listens_to(

@@ -10,6 +10,7 @@ from rclpy.logging import get_logger
 
 from depth_sr_ros.camera import output_size
 from depth_sr_ros.image_size import MIN_RGB_SIDE
+from depth_sr_ros.ros.frame_settings import FrameSettings
 
 # Has answer(rgb, depth, wanted, channel_order=, ...) -> Answer, as depth_sr_ros.engine.DepthSuperResolver.
 Engine = Any
@@ -37,7 +38,12 @@ def load_engine(values: dict[str, Any]) -> Engine:
     width, height = values["warmup.rgb_size"]
     rgb_size = output_size(width, height, values["output.max_side"])
     rgb_size = rgb_size if min(rgb_size) >= MIN_RGB_SIDE else (width, height)
-    engine.warm_up(rgb_size, tuple(values["warmup.depth_size"]), get_logger("depth_sr").info)
+    engine.warm_up(
+        rgb_size,
+        tuple(values["warmup.depth_size"]),
+        get_logger("depth_sr").info,
+        max_fill_distance=FrameSettings.from_values(values).max_fill_distance,
+    )
     return engine
 
 
