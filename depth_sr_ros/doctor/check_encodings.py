@@ -12,6 +12,9 @@ from depth_sr_ros.doctor.findings import Finding, Severity
 from depth_sr_ros.doctor.samples import Picture, Samples, Stream
 from depth_sr_ros.image_codec import DEPTH_ENCODINGS, MAX_MILLIMETRES, RGB_ENCODINGS
 
+# What cv_bridge converts to rgb8 and to 32FC1 that the package does not read itself, by how the names begin.
+CV_BRIDGE_RGB = ("bayer_", "yuv422", "uyvy", "yuyv", "nv21", "nv24", "rgb16", "bgr16", "mono16")
+CV_BRIDGE_DEPTH = ("64FC1",)
 # Whole millimetres all below 50: no depth sensor sees so near; whole metres look so.
 METRES_BELOW_MM = 50
 # Half the pixels further than 100 m: no depth image, but millimetres.
@@ -39,7 +42,7 @@ def check_encodings(samples: Samples) -> Iterator[Finding]:
             text, number = faults.most_common(1)[0]
             yield Finding(
                 "encodings",
-                Severity.PROBLEM,
+                Severity.WARNING if _is_for_cv_bridge(stream) else Severity.PROBLEM,
                 f"{number} of {len(stream.pictures.items)} {stream.name} images cannot be read: {text}",
                 advice,
                 values,
@@ -56,6 +59,13 @@ def check_encodings(samples: Samples) -> Iterator[Finding]:
             transport = transport_of(stream)
             hint = f"; set input.{stream.kind}_transport to {transport}" if transport != "raw" else ""
             yield Finding("encodings", Severity.OK, f"{stream.name} is {shown}{hint}", values=values)
+
+
+def _is_for_cv_bridge(stream: Stream) -> bool:
+    """Whether all images are in encodings that the node leaves to cv_bridge, which may be where it runs."""
+    kinds = CV_BRIDGE_RGB if stream.kind == "rgb" else CV_BRIDGE_DEPTH
+    raw = not any(is_compressed(picture) for picture in stream.pictures.items)
+    return raw and all(code.startswith(kinds) for code in stream.encodings)
 
 
 def check_units(samples: Samples) -> Iterator[Finding]:
