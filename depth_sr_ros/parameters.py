@@ -277,7 +277,14 @@ TABLE: tuple[Spec, ...] = (
         1000,
         dynamic=True,
     ),
-    Spec("color.max", 0.0, "Depth of its coldest colour, m; 0: by each frame", 0, 1000, dynamic=True),
+    Spec(
+        "color.max",
+        0.0,
+        "Depth of its coldest colour, m, above color.min; 0: by each frame",
+        0,
+        1000,
+        dynamic=True,
+    ),
     Spec(
         "log.period",
         10.0,
@@ -289,6 +296,15 @@ TABLE: tuple[Spec, ...] = (
 )
 
 BY_NAME: Mapping[str, Spec] = {spec.name: spec for spec in TABLE}
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Raise ConfigError where values of the table, each of them allowed, do not go together."""
+    low, high = values["color.min"], values["color.max"]
+    if 0 < high <= low:
+        raise ConfigError(
+            f"parameter color.max is {high:g}, but must be above color.min, {low:g}, or 0: by each frame"
+        )
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> ConfigError:

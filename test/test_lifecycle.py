@@ -123,6 +123,8 @@ def test_outputs_are_advertised_from_configure_to_cleanup(rig: Rig) -> None:
     rig.listener.spin_until(lambda: names <= advertised(rig.listener))
     assert rig.client.change("cleanup")
     rig.listener.spin_until(lambda: not names & advertised(rig.listener))
+    rig.listener.spin_until(lambda: rig.listener.message == "unconfigured")
+    assert rig.listener.values["variant"] == rig.listener.values["engine"] == ""  # none is loaded any more
 
 
 @pytest.mark.parametrize("state", list(POSSIBLE))

@@ -192,6 +192,18 @@ def test_a_set_with_one_wrong_value_changes_nothing(rig: Rig) -> None:
     assert next_answer(rig).message.encoding == "32FC1"
 
 
+def test_colours_of_an_empty_range_are_refused(rig: Rig) -> None:
+    """Also one after the other, as `ros2 param set` sends them."""
+    assert rig.client.set("color.max", 3.0) == (True, "")
+    taken, reason = rig.client.set("color.min", 3.0)
+    assert (taken, reason) == (
+        False,
+        "parameter color.max is 3, but must be above color.min, 3, or 0: by each frame",
+    )
+    assert rig.client.get("color.min") == 0.0
+    assert rig.client.set("color.max", 0.0) == (True, "")
+
+
 def test_lazy_acts_at_once_without_a_listener() -> None:
     with running(lambda arguments: EngineProcess(ros_arguments=arguments), "/eager", outputs=False) as rig:
         rig.listener.spin_until(lambda: rig.listener.message == "no subscribers", process=rig.node)

@@ -26,5 +26,5 @@ class FrameSettings:
             max_fill_distance=values["output.max_fill_distance"]
             if values["output.unknown"] == "nan"
             else None,
-            color_range=(low, high) if high > low else None,
+            color_range=(low, high) if high else None,
         )

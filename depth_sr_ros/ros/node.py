@@ -194,6 +194,7 @@ class DepthSRNode(LifecycleNode):
         if self._registrar is not None:
             self._registrar.close()
         self._pipeline = self._outputs = self._registrar = None
+        self._engine_info = NO_ENGINE
 
     def _shut_down(self) -> None:
         self._unsubscribe()

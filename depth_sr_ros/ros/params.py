@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.parameters import BY_NAME, TABLE, Spec, unknown_parameter
+from depth_sr_ros.parameters import BY_NAME, TABLE, Spec, check_together, unknown_parameter
 from depth_sr_ros.ros.endpoints import OVERRIDABLE
 
 # Parameters that rclpy itself declares on a node.
@@ -59,6 +59,7 @@ def declare(node: Node) -> dict[str, Any]:
         if spec.name in given:
             node.undeclare_parameter(spec.name)  # declared by its override alone: without type and range
         node.declare_parameter(spec.name, values[spec.name], descriptor(spec), ignore_override=True)
+    check_together(values)
     return values
 
 
@@ -81,6 +82,7 @@ class ParameterGate:
     def _on_set(self, changes: Sequence[Parameter]) -> SetParametersResult:
         try:
             checked = {p.name: self._check(p) for p in changes if p.name in BY_NAME}
+            check_together(self.values | checked)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.values.update(checked)  # all before the first is applied: no frame sees half of them
