@@ -104,6 +104,15 @@ def test_the_warm_up_takes_the_graph_or_says_why_not() -> None:
     assert "float16, CUDA graph" in engine.description
 
 
+def test_the_first_frame_is_of_the_kind_that_the_warm_up_captured() -> None:
+    engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
+    engine.warm_up((RGB.shape[1], RGB.shape[0]), (DEPTH.shape[1], DEPTH.shape[0]), max_fill_distance=8)
+    graphs = captured(engine)
+    for _ in range(2):
+        engine(RGB, DEPTH, max_fill_distance=8)
+    assert captured(engine) == graphs >= 1
+
+
 def test_a_change_of_size_captures_anew_and_at_most_four_are_kept() -> None:
     engine = DepthSuperResolver(device="cuda", runtime="cuda_graph")
     eager = DepthSuperResolver(device="cuda", runtime="torch")
