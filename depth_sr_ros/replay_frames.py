@@ -140,8 +140,10 @@ class ReplayFrames:
             rgb = _resized(rgb, given.depth.shape)
         truth = None
         if settings.simulate is not None:
+            # Resized before the crop, which takes the same rows and columns off both: one view.
+            seen_rgb = crop_to_multiple(_resized(rgb, depth.shape))
             truth, seed = crop_to_multiple(depth), (settings.seed, number)
-            depth, view = degrade_recorded(truth, rgb, settings.scale, settings.simulate, seed)
+            depth, view = degrade_recorded(truth, seen_rgb, settings.scale, settings.simulate, seed)
             assert view is not None
             rgb = view
         elif settings.reference_topic is not None:

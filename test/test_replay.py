@@ -12,11 +12,12 @@ import pytest
 from test_bag_pairs import DEPTH, PERIOD, RGB, depth_mm, image, picture
 
 from depth_sr_ros import DepthSuperResolver
-from depth_sr_ros.bag import BagWriter
+from depth_sr_ros.bag import BagReader, BagWriter
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.replay import ReplaySettings, Samples, replay
+from depth_sr_ros.replay_frames import ReplayFrames
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> int:
@@ -70,6 +71,21 @@ def test_without_a_truth_there_are_no_scores_and_bad_options_are_named(
     assert run(monkeypatch, tmp_path, "--depth", "/odd") == 2
     with pytest.raises(ConfigError, match="scale is 3"):
         ReplaySettings(SHIPPED_SEQUENCE, simulate="tof", scale=3)
+
+
+@pytest.mark.parametrize("rgb_rows", [360, 720])
+def test_what_is_cropped_off_the_depth_is_cropped_off_the_picture(tmp_path: Path, rgb_rows: int) -> None:
+    rgb = np.zeros((rgb_rows, 424 * rgb_rows // 360, 3), np.uint8)
+    depth = np.full((360, 424), 2000, np.uint16)
+    rgb[rgb_rows * 340 // 360 :], depth[340:] = 255, 1000
+    with BagWriter(tmp_path / "bag") as bag:
+        for topic, pixels, encoding in ((RGB, rgb, "rgb8"), (DEPTH, depth, "16UC1")):
+            bag.write(topic, "sensor_msgs/msg/Image", PERIOD, image(bag, PERIOD, pixels, encoding))
+    with BagReader(tmp_path / "bag") as bag:
+        frames = ReplayFrames(bag, ReplaySettings(tmp_path / "bag", simulate="clean"))
+        frame = frames.decode(*next(iter(frames)), number=0)
+    assert frame.truth is not None and frame.truth.shape == frame.rgb.shape[:2] == (352, 416)
+    np.testing.assert_array_equal(frame.rgb[..., 0] > 127, frame.truth < 1.5)
 
 
 def test_a_reference_frame_that_cannot_be_read_is_counted_and_the_others_are_scored(tmp_path: Path) -> None:
