@@ -87,14 +87,21 @@ def camera_info_topic(image_topic: str) -> str:
 
 
 def image_kinds(bag: BagReader) -> dict[str, str]:
-    """`rgb` or `depth` of each topic with images, as its first message says."""
+    """`rgb` or `depth` of each topic with images, as its first message says that can be decoded."""
     wanted = [topic for topic, kind in bag.topics.items() if kind in (IMAGE, COMPRESSED)]
     kinds: dict[str, str] = {}
+    failures: dict[str, DataError] = {}
     for message in bag.messages(wanted) if wanted else ():
         if message.topic not in kinds:
-            kinds[message.topic] = "depth" if is_depth(stored_as(bag.deserialize(message))) else "rgb"
+            try:
+                kinds[message.topic] = "depth" if is_depth(stored_as(bag.deserialize(message))) else "rgb"
+            except DataError as error:  # one message may be damaged
+                failures.setdefault(message.topic, error)
         if len(kinds) == sum(bag.count(topic) > 0 for topic in wanted):
             break
+    for topic, failure in failures.items():
+        if topic not in kinds:
+            raise failure
     return kinds
 
 
@@ -111,8 +118,9 @@ def is_depth(stored: str) -> bool:
 class PairReader:
     """Pairs of two topics in the order in which the node would have made them.
 
-    `slop` in seconds, None as the node's. Iterate once; DataError on a damaged file. `unstamped` counts, by
-    topic, the messages that have the stamp 0 as one before them had: they are left out.
+    `slop` in seconds, None as the node's. Iterate once; DataError on a damaged file. Left out
+    are, counted by topic, the messages that have the stamp 0 as one before them had (`unstamped`), and those
+    that are none of their type (`undecodable`).
     """
 
     def __init__(self, bag: BagReader, topics: RgbdTopics, slop: float | None = None) -> None:
@@ -120,6 +128,7 @@ class PairReader:
         self._now = 0.0
         self._pairer = FramePairer(slop=AUTO_SLOP if slop is None else slop, clock=lambda: self._now)
         self.unstamped: Counter[str] = Counter()
+        self.undecodable: Counter[str] = Counter()
         self._zero: set[str] = set()  # topics that had a stamp of 0; once, it may be the start of a recording
 
     @property
@@ -132,7 +141,11 @@ class PairReader:
         topics, pairer = self._topics, self._pairer
         for message in self._bag.messages([topics.rgb, topics.depth]):
             self._now = message.time_ns * 1e-9
-            stamp = stamp_ns(self._bag.deserialize(message))
+            try:
+                stamp = stamp_ns(self._bag.deserialize(message))
+            except DataError:
+                self.undecodable[message.topic] += 1
+                continue
             if stamp == 0 and message.topic in self._zero:
                 self.unstamped[message.topic] += 1
                 continue

@@ -156,7 +156,7 @@ def _copy(
             try:
                 changed = frames.degrade(message)
                 result.frames += 1
-            except FrameError as error:
+            except (FrameError, DataError) as error:
                 result.problems[str(error)] += 1
                 changed = None
         elif message.topic == result.info_topic:
@@ -191,7 +191,7 @@ class _Degrader:
             self._pairs = enumerate(PairReader(bag, topics))
 
     def degrade(self, message: BagMessage) -> Any:
-        """The message with low-resolution depth; FrameError where it cannot be made."""
+        """The message with low-resolution depth; FrameError or DataError where it cannot be made."""
         settings, bag = self._settings, self._bag
         depth = decode_depth(bag, message)
         width, height = (side * settings.scale for side in self._result.size)

@@ -59,8 +59,8 @@ class FrameRecord:
 class Replay:
     """The whole recording. `range_errors`: by method, summed squares and counts of RANGE_BINS_M.
 
-    `seconds`: what all frames took, `reading` and decoding, the `network`, and the `scoring`, filters
-    included.
+    `damage`: why the recording could not be read to its end; empty where it was. `seconds`: what all frames
+    took, `reading` and decoding, the `network`, and the `scoring`, filters included.
     """
 
     settings: ReplaySettings
@@ -68,6 +68,7 @@ class Replay:
     engine: str
     records: list[FrameRecord] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
+    damage: str = ""
     sizes: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
     range_errors: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -144,9 +145,8 @@ def replay(
             # A recording that breaks off: what came before is worth a report.
             if not out.records:
                 raise
-            out.problems[str(error)] += 1
-    for topic, count in frames.unstamped.items():
-        out.problems[f"the stamp of a message on {topic} is 0: its driver sets none"] += count
+            out.damage = str(error)
+        out.problems.update(frames.left_out)
     out.seconds = watch.seconds
     if resolver is not None:
         out.engine = resolver.description

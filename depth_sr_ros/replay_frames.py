@@ -113,9 +113,16 @@ class ReplayFrames:
         self._lost = 0
 
     @property
-    def unstamped(self) -> dict[str, int]:
-        """By topic, messages without a stamp: nobody knows what they belong to."""
-        return dict(self._reader.unstamped)
+    def left_out(self) -> dict[str, int]:
+        """Why messages of the two topics could not be paired at all, and how many."""
+        unstamped, undecodable = self._reader.unstamped, self._reader.undecodable
+        return {
+            f"the stamp of a message on {topic} is 0: its driver sets none": count
+            for topic, count in unstamped.items()
+        } | {
+            f"a message on {topic} is damaged: it is not a {self._bag.topics[topic]}": count
+            for topic, count in undecodable.items()
+        }
 
     def __iter__(self) -> Iterator[tuple[BagPair, BagPair | None, BagPair | None]]:
         """Pairs; with the reference's and the answer's that have the same RGB frame, where there are any.

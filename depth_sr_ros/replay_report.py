@@ -57,6 +57,7 @@ def summary(replay: Replay) -> dict[str, Any]:
         "engine": replay.engine,
         "frames": len(records),
         "problems": dict(replay.problems),
+        "damage": replay.damage or None,
         "sizes": {f"{w}x{h} and {lw}x{lh}": n for (w, h, lw, lh), n in replay.sizes.items()},
         "time_of": "latency" if recorded else "network",
         "time_p50_ms": times[0],
@@ -112,6 +113,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
         out.append(
             f"{count} frame{'s' if count > 1 else ''} could not be used: {next(iter(found['problems']))}."
         )
+    if found["damage"]:
+        out.append(f"The rest of the recording was not read: {found['damage']}.")
     return out
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -195,7 +196,8 @@ def test_the_seed_decides_the_noise(tmp_path: Path) -> None:
     assert raws["a"] == raws["b"] and raws["a"][0] != raws["c"][0] and raws["a"][0] != raws["a"][1]
 
 
-def test_a_damaged_frame_is_left_out_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole_message", [True, False])
+def test_a_damaged_frame_is_left_out_and_counted(tmp_path: Path, whole_message: bool) -> None:
     bag = write_camera(tmp_path / "bag")
     with BagReader(bag) as reader, BagWriter(tmp_path / "hurt") as target:
         for message in reader.messages():
@@ -203,10 +205,12 @@ def test_a_damaged_frame_is_left_out_and_counted(tmp_path: Path) -> None:
             if message.topic == DEPTH and message.time_ns < 250 * MS and message.time_ns > 150 * MS:
                 changed = reader.deserialize(message)
                 changed.data = changed.data[:100]  # type: ignore[attr-defined]
+                changed = changed if whole_message else message.raw[:40]
             target.write(message.topic, message.msgtype, message.time_ns, changed)
     result = simulate_bag(settings(tmp_path / "hurt", tmp_path / "out"))
     assert result.frames == 3 and sum(result.problems.values()) == 1
-    assert "data has 100 bytes" in next(iter(result.problems))
+    says = "data has 100 bytes" if whole_message else f"a message on {DEPTH} at .* is not a {IMAGE}"
+    assert re.search(says, next(iter(result.problems)))
     assert len(depths(tmp_path / "out")) == 3
 
 

@@ -87,8 +87,24 @@ def test_a_recording_that_breaks_off_is_evaluated_up_to_there(
     assert ended.value.code == 0
     found = json.loads((out / "report.json").read_text())
     assert 10 < found["frames"] < 60
-    ((text, count),) = found["problems"].items()
-    assert count == 1 and "breaks off after" in text and text in capsys.readouterr().out
+    assert not found["problems"] and "breaks off after" in found["damage"]
+    said = f"The rest of the recording was not read: {found['damage']}."
+    assert said == found["verdict"][-1] and said in " ".join(capsys.readouterr().out.split())
+    assert found["damage"] in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("where", [0, 2])
+def test_a_message_that_cannot_be_decoded_costs_its_own_frame_alone(
+    tmp_path: Path, resolver: DepthSuperResolver, where: int
+) -> None:
+    with BagReader(write_bag(tmp_path / "whole")) as whole, BagWriter(tmp_path / "bag") as bag:
+        for message in whole.messages():
+            is_hurt = message.topic == DEPTH and message.time_ns == (where + 1) * PERIOD
+            raw = message.raw[:40] if is_hurt else message.raw
+            bag.write(message.topic, message.msgtype, message.time_ns, raw)
+    found = evaluated(tmp_path / "bag", resolver)
+    assert len(found.records) == 5 and not found.damage
+    assert found.problems == {f"a message on {DEPTH} is damaged: it is not a {IMAGE}": 1}
 
 
 def test_depth_without_an_image_and_a_gap_of_an_hour_are_counted(
