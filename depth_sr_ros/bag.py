@@ -15,7 +15,6 @@ from rosbags.rosbag2 import (
     CompressionFormat,
     CompressionMode,
     Reader,
-    ReaderError,
     StoragePlugin,
     Writer,
     WriterError,
@@ -87,11 +86,17 @@ class BagReader:
             recovered = _recovered(self.path)
             if recovered is None:
                 raise DataError(
-                    f"{self.path} is not a readable rosbag2 recording: give its folder or .mcap file "
-                    f"({_reason(error)})"
+                    f"{self.path} is not a readable rosbag2 recording: give its folder, or its .mcap or "
+                    f".db3 file ({_reason(error)})"
                 ) from error
             self._reader = recovered
-        self._types = known_types(self._reader.connections)
+        try:
+            self._types = known_types(self._reader.connections)
+        except Exception as error:  # as above
+            self._reader.close()
+            raise DataError(
+                f"{self.path} is damaged: its message types cannot be read ({_reason(error)})"
+            ) from error
 
     def __enter__(self) -> BagReader:
         return self
@@ -210,7 +215,7 @@ def _recovered(path: Path) -> RecoveredReader | None:
         ) from error
     try:
         return RecoveredReader(files)
-    except (ReaderError, OSError):
+    except Exception:  # as BagReader.__init__ says
         return None
 
 

@@ -124,6 +124,73 @@ def test_a_recording_that_breaks_off_is_read_up_to_the_break(
         assert bag.count("/rgb") == max(seen), "the folder without metadata.yaml is read as well"
 
 
+def write_split(folder: Path, count: int = 12) -> list[BagMessage]:
+    """One message a file, s_0.mcap to s_11.mcap, which no metadata.yaml binds together."""
+    write_images(folder.with_name("whole"), count=count)
+    with BagReader(folder.with_name("whole")) as bag:
+        messages = list(bag.messages())
+    folder.mkdir()
+    for index, message in enumerate(messages):
+        with (folder / f"s_{index}.mcap").open("wb") as file:
+            write_chunks(file, [message], CompressionType.NONE)
+    return messages
+
+
+def test_a_folder_of_whole_files_without_metadata_is_read_in_the_order_of_time(tmp_path: Path) -> None:
+    messages = write_split(tmp_path / "split")
+    with BagReader(tmp_path / "split") as bag:
+        assert list(bag.messages()) == messages
+        assert (
+            list(bag.messages(start_ns=messages[2].time_ns, stop_ns=messages[11].time_ns)) == messages[2:11]
+        )
+
+
+@pytest.mark.parametrize("hurt", ["cut", "empty"])
+def test_of_several_files_one_that_breaks_off_is_said_once_the_others_are_read(
+    tmp_path: Path, hurt: str
+) -> None:
+    messages = write_split(tmp_path / "split")
+    file = tmp_path / "split" / "s_4.mcap"
+    # Cut behind its message, in the index.
+    file.write_bytes(file.read_bytes()[:-30] if hurt == "cut" else b"")
+    expected = messages if hurt == "cut" else messages[:4] + messages[5:]
+    read = []
+    with BagReader(tmp_path / "split") as bag:
+        with pytest.raises(DataError, match="breaks off after 1[12] messages"):
+            for message in bag.messages():
+                read.append(message)
+        assert read == expected
+        assert list(bag.messages(stop_ns=messages[3].time_ns)) == messages[:3]
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "says"),
+    [
+        (None, b"uint8 value \xff", None),
+        (None, b"uint8 value\nuint8 value", "odd.mcap is damaged: its message types cannot be read"),
+        (99, b"", "odd.mcap is not a readable rosbag2 recording: give its folder, or its .mcap or .db3 file"),
+    ],
+)
+def test_a_damaged_definition_or_channel_is_one_sentence(
+    tmp_path: Path, schema: int | None, text: bytes, says: str | None
+) -> None:
+    with (tmp_path / "odd.mcap").open("wb") as file:
+        writer = McapWriter(file, compression=CompressionType.NONE)
+        writer.start("ros2")
+        known = writer.register_schema("odd_msgs/msg/Odd", "ros2msg", text)
+        writer.add_message(writer.register_channel("/odd", "cdr", schema or known), 1, b"\0\1\0\0\7", 1)
+        writer.finish()
+    data = (tmp_path / "odd.mcap").read_bytes()
+    (tmp_path / "odd.mcap").write_bytes(data[:-30])  # no index: it is read from its start
+    if says is None:
+        with BagReader(tmp_path / "odd.mcap") as bag:
+            assert bag.count("/odd") == 1 and "value" in bag.recorded[0].definition
+    else:
+        with pytest.raises(DataError, match=says) as caught:
+            BagReader(tmp_path / "odd.mcap")
+        assert "\n" not in str(caught.value)
+
+
 def write_chunks(file: BinaryIO, messages: list[BagMessage], compression: CompressionType) -> None:
     writer = McapWriter(file, chunk_size=600, compression=compression)
     writer.start("ros2")
