@@ -89,6 +89,8 @@ class Samples:
             if not self.kept:
                 self.kept.append((score, frame, answer))
             return
+        # NaN has no place in an order: such a frame stands in only until one has a score.
+        self.kept = [item for item in self.kept if np.isfinite(item[0])]
         # The best, the worst, and some in between, far from each other.
         self.kept.append((score, frame, answer))
         self.kept.sort(key=lambda item: item[0])

@@ -16,8 +16,8 @@ from depth_sr_ros.bag import BagReader, BagWriter
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.replay import ReplaySettings, Samples, replay
-from depth_sr_ros.replay_frames import ReplayFrames
+from depth_sr_ros.replay import Samples, replay
+from depth_sr_ros.replay_frames import Frame, ReplayFrames, ReplaySettings
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> int:
@@ -86,6 +86,18 @@ def test_what_is_cropped_off_the_depth_is_cropped_off_the_picture(tmp_path: Path
         frame = frames.decode(*next(iter(frames)), number=0)
     assert frame.truth is not None and frame.truth.shape == frame.rgb.shape[:2] == (352, 416)
     np.testing.assert_array_equal(frame.rgb[..., 0] > 127, frame.truth < 1.5)
+
+
+def test_a_first_frame_without_a_score_is_not_the_best_one() -> None:
+    def frame(index: int) -> Frame:
+        depth = np.ones((2, 2), np.float32)
+        return Frame(index, 0.0, 0, np.zeros((2, 2, 3), np.uint8), depth, depth, None)
+
+    samples = Samples()
+    for index, score in enumerate((np.nan, 3.0, 1.0, 2.0, np.nan, 5.0, 4.0, 6.0, 0.5)):
+        samples.add(score, frame(index), np.ones((2, 2), np.float32))
+    chosen = {name: kept.stamp_ns for name, kept, _ in samples.chosen()}
+    assert (chosen["worst"], chosen["best"]) == (7, 8) and all(np.isfinite(kept[0]) for kept in samples.kept)
 
 
 def test_a_reference_frame_that_cannot_be_read_is_counted_and_the_others_are_scored(tmp_path: Path) -> None:
