@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from depth_sr_ros.baselines import run_baseline
@@ -86,9 +87,10 @@ def verdict(found: dict[str, Any]) -> list[str]:
         ours = methods[OURS]["rmse"]
         if rivals:
             best = min(rivals, key=lambda name: rivals[name])
-            share = ours / rivals[best]
+            share = _ratio(ours, rivals[best])
+            beside = f"{share:.2f} of" if np.isfinite(share) else "beside"
             out.append(
-                f"RMSE is {1e3 * ours:.0f} mm, {share:.2f} of the best filter's ({best}, "
+                f"RMSE is {1e3 * ours:.0f} mm, {beside} the best filter's ({best}, "
                 f"{1e3 * rivals[best]:.0f} mm): "
                 + ("the network helps here." if share < 0.97 else "the network does not help here.")
             )
@@ -103,7 +105,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
             "are to blame."
         )
     flicker = found["flicker"]
-    if "bicubic" in flicker and flicker["bicubic"] > 0:
+    if OURS in flicker and flicker.get("bicubic", 0) > 0:
         ratio = flicker[OURS] / flicker["bicubic"]
         out.append(
             f"Where nothing moves the depth flickers {ratio:.2f} times as much as without the network."
@@ -116,6 +118,13 @@ def verdict(found: dict[str, Any]) -> list[str]:
     if found["damage"]:
         out.append(f"The rest of the recording was not read: {found['damage']}.")
     return out
+
+
+def _ratio(ours: float, rival: float) -> float:
+    """Infinite or NaN where the rival has no error at all, as a filter on constant depth."""
+    if rival == 0:
+        return float("inf") if ours > 0 else float("nan")
+    return ours / rival
 
 
 def _speed(found: dict[str, Any]) -> str:
@@ -149,11 +158,11 @@ def overview(summaries: Sequence[dict[str, Any]]) -> Table:
         best = min(rivals, key=lambda name: rivals[name], default=None)
         rate = found["rate_hz"]
         out.add_row(
-            found["bag"],
+            escape(found["bag"]),  # a folder may be called [old]
             str(found["frames"]),
             "-" if ours is None else f"{1e3 * ours:.1f}",
             "-" if best is None else best,
-            "-" if best is None else f"{ours / rivals[best]:.2f}",
+            "-" if best is None else f"{_ratio(ours, rivals[best]):.2f}",
             "-" if rate is None else f"{rate:.1f}",
             str(sum(found["problems"].values())),
         )

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from test_bag_pairs import DEPTH, PERIOD, RGB, depth_mm, image, picture
 
 from depth_sr_ros import DepthSuperResolver
@@ -18,6 +20,7 @@ from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPI
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.replay import Samples, replay
 from depth_sr_ros.replay_frames import Frame, ReplayFrames, ReplaySettings
+from depth_sr_ros.replay_report import overview, verdict
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> int:
@@ -86,6 +89,40 @@ def test_what_is_cropped_off_the_depth_is_cropped_off_the_picture(tmp_path: Path
         frame = frames.decode(*next(iter(frames)), number=0)
     assert frame.truth is not None and frame.truth.shape == frame.rgb.shape[:2] == (352, 416)
     np.testing.assert_array_equal(frame.rgb[..., 0] > 127, frame.truth < 1.5)
+
+
+FOUND = {
+    "bag": "/data/[/old]/run",
+    "frames": 2,
+    "methods": {"ours": {"rmse": 0.012}, "bicubic": {"rmse": 0.0}},
+    "problems": {},
+    "damage": None,
+    "time_of": "network",
+    "time_p50_ms": 20.0,
+    "rate_hz": 50.0,
+    "valid_in": 1.0,
+    "lost": 0,
+    "flicker": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "says", "cell"),
+    [(0.012, "12 mm, beside the best filter's (bicubic, 0 mm)", "inf"), (0.0, "0 mm, beside the", "nan")],
+)
+def test_a_filter_without_any_error_is_no_division_by_zero(ours: float, says: str, cell: str) -> None:
+    found = FOUND | {"methods": {"ours": {"rmse": ours}, "bicubic": {"rmse": 0.0}}}
+    text = verdict(found)[0]
+    assert says in text and text.endswith("the network does not help here.")
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(overview([found]))
+    printed = console.export_text()
+    assert cell in printed and "/data/[/old]/run" in printed, "a path is no markup"
+
+
+def test_flicker_of_a_filter_alone_gives_no_sentence() -> None:
+    assert not any("flickers" in line for line in verdict(FOUND | {"flicker": {"bicubic": 0.01}}))
+    assert any("2.00 times" in line for line in verdict(FOUND | {"flicker": {"bicubic": 0.01, "ours": 0.02}}))
 
 
 def test_a_first_frame_without_a_score_is_not_the_best_one() -> None:
