@@ -30,7 +30,7 @@ from depth_sr_ros.bag_pairs import (
 )
 from depth_sr_ros.camera import resized_camera_info
 from depth_sr_ros.config import check_choice
-from depth_sr_ros.degradation import PROFILES, SCALES, check_scale, degrade_recorded
+from depth_sr_ros.degradation import PROFILES, SCALES, check_scale, check_seed, degrade_recorded
 from depth_sr_ros.errors import ConfigError, DataError, FrameError
 
 REFERENCE_SUFFIX = "_reference"
@@ -60,8 +60,7 @@ class SimulationSettings:
     def __post_init__(self) -> None:
         check_choice("profile", self.profile, PROFILES)
         check_scale(self.scale)
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, but must be at least 0")
+        check_seed(self.seed)
 
 
 @dataclasses.dataclass

@@ -68,6 +68,12 @@ def check_scale(scale: int) -> None:
         raise ConfigError(f"scale is {scale}, but must be 2, 4, 8 or 16")
 
 
+def check_seed(seed: int) -> None:
+    """ConfigError on a seed that NumPy does not take."""
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, but must be at least 0")
+
+
 def degrade_recorded(
     depth: Depth, rgb: Picture | None, scale: int, profile: str, seed: tuple[int, ...]
 ) -> tuple[Depth, Picture | None]:

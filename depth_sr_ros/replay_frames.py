@@ -25,7 +25,7 @@ from depth_sr_ros.bag_pairs import (
     stamp_ns,
 )
 from depth_sr_ros.config import check_choice
-from depth_sr_ros.degradation import PROFILES, check_scale, crop_to_multiple, degrade_recorded
+from depth_sr_ros.degradation import PROFILES, check_scale, check_seed, crop_to_multiple, degrade_recorded
 from depth_sr_ros.errors import ConfigError, FrameError
 
 LOOKAHEAD = 16  # pairs: more than ever are missing one after the other, fewer than a round has
@@ -64,6 +64,7 @@ class ReplaySettings:
             if self.answer_topic is not None:
                 raise ConfigError("simulate changes the input, so recorded answers do not belong to it")
             check_scale(self.scale)
+            check_seed(self.seed)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}, but must be at least 1")
 

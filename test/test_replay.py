@@ -74,6 +74,8 @@ def test_without_a_truth_there_are_no_scores_and_bad_options_are_named(
     assert run(monkeypatch, tmp_path, "--depth", "/odd") == 2
     with pytest.raises(ConfigError, match="scale is 3"):
         ReplaySettings(SHIPPED_SEQUENCE, simulate="tof", scale=3)
+    with pytest.raises(ConfigError, match="seed is -1, but must be at least 0"):
+        ReplaySettings(SHIPPED_SEQUENCE, simulate="tof", seed=-1)
 
 
 @pytest.mark.parametrize("rgb_rows", [360, 720])
