@@ -131,6 +131,10 @@ def soak(
     json: JsonFile = None,
 ) -> None:
     """Run the live node for minutes (needs ROS 2): frames accounted for, memory steady, else exit code 1."""
+    from depth_sr_ros.depth_io import check_writable
+
+    if json is not None:
+        check_writable(json)
     need_rclpy("the soak")
     from rich.console import Console
 

@@ -107,6 +107,11 @@ def benchmark(
             raise ConfigError(
                 f"{name} has no meaning with {'--node' if node else '--runtimes'}: leave one out"
             )
+    if json is not None:
+        # before anything is measured, which takes minutes
+        from depth_sr_ros.depth_io import check_writable
+
+        check_writable(json)
     if node:
         need_rclpy("the node's benchmark")
         from depth_sr_ros.ros.node_benchmark import run_benchmark

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from depth_sr_ros.demo_sequence import SHIPPED_SEQUENCE
+from depth_sr_ros.depth_io import make_folder
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.ros_domain import isolate
 
@@ -33,7 +34,7 @@ def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
 
     Raises:
         ConfigError: `rate` or `frames` is out of range.
-        DataError: the sequence is missing, or rclpy is not installed.
+        DataError: the sequence is missing, rclpy is not installed, or `out` cannot be made.
     """
     if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
         raise ConfigError(f"rate {rate:g} Hz must be between {RATES_HZ[0]:g} and {RATES_HZ[1]:g}")
@@ -47,7 +48,7 @@ def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
         raise DataError(f"the demo's sequence is not at {SHIPPED_SEQUENCE}: install the package again")
     from depth_sr_ros.ros.processes import end
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     processes = _start(out, rate, frames)
     try:
         return _supervise(processes, out)

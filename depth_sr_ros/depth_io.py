@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,27 @@ def check_picture_suffix(path: str | Path) -> None:
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path, when its folder exists. Raises DataError otherwise."""
+    """The path, when a file can be written there. Raises DataError otherwise."""
     file = Path(path)
     if not file.parent.is_dir():
         raise DataError(f"{file}: the folder {file.parent} does not exist: make it first")
+    if file.is_dir():
+        raise DataError(f"{file}: cannot be written: it is a folder")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise DataError(f"{file}: cannot be written: permission denied")
     return file
+
+
+def make_folder(path: str | Path) -> Path:
+    """The path as a folder to write into, made where it is none. Raises DataError where that fails."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder}: nothing can be written there: permission denied")
+    return folder
 
 
 def _read_png(file: Path) -> npt.NDArray:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,20 @@ def report_folders(bags: Sequence[Path], out: Path) -> list[Path]:
 
 def run_job(job: Job, on_frame: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
     """Evaluate one recording and write its report; returns the summary. Raises DepthSRError."""
+    from depth_sr_ros.depth_io import make_folder
+
+    is_new = not job.folder.exists()
+    make_folder(job.folder)  # a report without a place is said before the first frame
+    try:
+        return _evaluated(job, on_frame)
+    except DepthSRError:
+        if is_new:
+            with suppress(OSError):  # it holds part of a report
+                job.folder.rmdir()
+        raise
+
+
+def _evaluated(job: Job, on_frame: Callable[[int], None]) -> dict[str, Any]:
     from depth_sr_ros.engine import DepthSuperResolver
     from depth_sr_ros.replay import Samples, replay
     from depth_sr_ros.replay_report import write

@@ -183,13 +183,12 @@ def _cells(metrics: dict[str, float]) -> list[str]:
 
 
 def write(replay: Replay, samples: Sequence[tuple[str, Frame, Any]], folder: Path) -> dict[str, Any]:
-    """Write report.html, report.json and frames.csv into `folder`; returns the summary.
+    """Write report.html, report.json and frames.csv into `folder`, which exists; returns the summary.
 
     Raises DataError where they cannot be written.
     """
     found = summary(replay)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(_plain(found), indent=1) + "\n")
         _write_csv(replay, folder / "frames.csv")
         (folder / "report.html").write_text(_html(replay, found, samples))

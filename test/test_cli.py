@@ -138,6 +138,11 @@ def test_a_wrong_engine_option_is_one_sentence_and_exit_code_2(
     assert not (files / "high.png").exists()
 
 
+def test_a_soak_whose_numbers_have_no_place_does_not_begin(tmp_path: Path) -> None:
+    result = depth_sr("soak", "--json", tmp_path / "absent" / "soak.json")
+    assert_one_sentence(result, "absent does not exist")
+
+
 def test_a_missing_option_is_a_usage_error(files: Path) -> None:
     result = depth_sr("upsample", "--rgb", "rgb.png", folder=files)
     assert result.returncode == 2 and "--depth" in result.stderr and "Traceback" not in result.stderr

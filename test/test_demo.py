@@ -121,6 +121,13 @@ def test_the_demo_refuses_numbers_that_make_no_sense(tmp_path: Path, rate: float
         run_demo(tmp_path, rate, frames)
 
 
+def test_the_demo_refuses_a_file_for_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 is installed")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file: the folder cannot be made"):
+        run_demo(tmp_path / "file")
+
+
 def test_a_bag_without_the_sequence_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable rosbag2"):
         read_sequence(tmp_path)

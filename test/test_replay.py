@@ -17,8 +17,9 @@ from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.bag import BagReader, BagWriter
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.replay import Samples, replay
+from depth_sr_ros.replay_batch import EngineSettings, Job, run_job
 from depth_sr_ros.replay_frames import Frame, ReplayFrames, ReplaySettings
 from depth_sr_ros.replay_report import overview, verdict
 
@@ -91,6 +92,19 @@ def test_what_is_cropped_off_the_depth_is_cropped_off_the_picture(tmp_path: Path
         frame = frames.decode(*next(iter(frames)), number=0)
     assert frame.truth is not None and frame.truth.shape == frame.rgb.shape[:2] == (352, 416)
     np.testing.assert_array_equal(frame.rgb[..., 0] > 127, frame.truth < 1.5)
+
+
+def test_a_report_without_a_place_is_said_before_the_first_frame_and_a_bad_bag_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    job = Job(ReplaySettings(SHIPPED_SEQUENCE, depth_topic=DEPTH_TOPIC), EngineSettings(), tmp_path / "file")
+    with pytest.raises(DataError, match="file: the folder cannot be made"):
+        run_job(job, lambda done: pytest.fail("a frame was evaluated"))
+    missing = Job(ReplaySettings(tmp_path / "none"), EngineSettings(threads=1), tmp_path / "report")
+    with pytest.raises(DataError, match="none is not a readable"):
+        run_job(missing)
+    assert not (tmp_path / "report").exists()
 
 
 FOUND = {
