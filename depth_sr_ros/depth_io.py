@@ -22,9 +22,13 @@ Image = npt.NDArray[np.uint8]
 
 
 def read_rgb(path: str | Path) -> Image:
-    """Read a colour picture as uint8 HxWx3 RGB. Raises DataError when it is missing or no picture."""
+    """Read a colour picture as uint8 HxWx3 RGB, as it is stored: an EXIF orientation turns nothing.
+
+    Raises DataError when it is missing or no picture.
+    """
     file = _existing(path)
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    # The camera's calibration, and the depth, are of the picture as it is stored: see compressed_codec.py.
+    bgr = _imread(file, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise DataError(f"{file}: not a picture that OpenCV can read: give a .png or .jpg file")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8)
@@ -91,7 +95,11 @@ def check_depth_suffix(path: str | Path) -> str:
 
 def check_picture_suffix(path: str | Path) -> None:
     """Raise DataError unless OpenCV writes pictures of this suffix."""
-    if not cv2.haveImageWriter(str(path)):
+    try:
+        known = cv2.haveImageWriter(str(path))
+    except cv2.error:  # of a format that this build has switched off, as .exr
+        known = False
+    if not known:
         raise DataError(f"{path}: OpenCV writes no {Path(path).suffix!r} pictures: use .png or .jpg")
 
 
@@ -119,21 +127,30 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
+def _imread(file: Path, flags: int) -> npt.NDArray | None:
+    try:
+        return cv2.imread(str(file), flags)
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise DataError(f"{file}: OpenCV cannot read this picture: {error.err}") from error
+
+
 def _read_png(file: Path) -> npt.NDArray:
-    code = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    code = _imread(file, cv2.IMREAD_UNCHANGED)
     if code is None:
         raise DataError(f"{file}: not a PNG that OpenCV can read, or damaged")
     if code.ndim != 2:
         raise DataError(f"{file}: a depth PNG has one channel, this has {code.shape[2]}: give the raw one")
     if code.dtype != np.uint16:
-        raise DataError(f"{file}: a depth PNG has 16 bits (millimetres), this has 8: give the raw one")
+        raise DataError(
+            f"{file}: a depth PNG has 16 bits (millimetres), this holds {code.dtype}: give the raw one"
+        )
     return code.astype(np.float32) * np.float32(0.001)
 
 
 def _read_npy(file: Path) -> npt.NDArray:
     try:
         array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy takes it for a pickle or a zip, parses its header, reserves memory
         raise DataError(f"{file}: not a readable .npy array, or damaged") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"

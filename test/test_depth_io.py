@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -72,6 +74,18 @@ def test_the_depth_channel_of_a_colour_exr_is_found(tmp_path: Path) -> None:
     assert (read_depth(file) == 4).all()
 
 
+HUGE_HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000), }"
+
+
+def huge_png(bits: int, colour: int) -> bytes:
+    """60000x60000 pixels, by its header."""
+    header = struct.pack(">IIBBBBB", 60000, 60000, bits, colour, 0, 0, 0)
+    out = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")):
+        out += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return out
+
+
 def bad_files(folder: Path) -> dict[str, Path]:
     grey8, colour16 = np.ones((4, 6), np.uint8), np.ones((4, 6, 3), np.uint16)
     cv2.imwrite(str(folder / "grey8.png"), grey8)
@@ -85,6 +99,13 @@ def bad_files(folder: Path) -> dict[str, Path]:
         (folder / f"junk.{suffix}").write_bytes(b"not an image at all")
     write_depth(folder / "whole.npy", sample())
     (folder / "cut.npy").write_bytes((folder / "whole.npy").read_bytes()[:200])
+    (folder / "zip.npy").write_bytes(b"PK\x03\x04 no archive")
+    for name, header in {"header": "{'descr': (((", "huge": HUGE_HEADER}.items():
+        start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1)
+        (folder / f"{name}.npy").write_bytes(start + header.encode() + b"\n" + bytes(64))
+    (folder / "huge.png").write_bytes(huge_png(16, 0))
+    cv2.imwrite(str(folder / "float.tiff"), np.ones((4, 6), np.float32))
+    (folder / "float.tiff").rename(folder / "float.png")
     (folder / "folder.png").mkdir()
     return {file.name: file for file in folder.iterdir()}
 
@@ -92,7 +113,12 @@ def bad_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("grey8.png", "16 bits"),
+        ("grey8.png", "16 bits .* this holds uint8"),
+        ("float.png", "16 bits .* this holds float32"),
+        ("huge.png", "OpenCV cannot read this picture"),
+        ("zip.npy", "not a readable .npy"),
+        ("header.npy", "not a readable .npy"),
+        ("huge.npy", "not a readable .npy"),
         ("colour16.png", "one channel, this has 3"),
         ("integer.npy", "floating-point metres, this holds uint16"),
         ("stack.npy", "HxW"),
@@ -157,6 +183,21 @@ def test_a_bad_picture_is_refused(tmp_path: Path) -> None:
         read_rgb(tmp_path / "missing.jpg")
     with pytest.raises(DataError, match="use .png or .jpg"):
         write_rgb(tmp_path / "a.xyz", np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(DataError, match="use .png or .jpg"):
+        write_rgb(tmp_path / "a.exr", np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "huge.png").write_bytes(huge_png(8, 2))
+    with pytest.raises(DataError, match="OpenCV cannot read this picture"):
+        read_rgb(tmp_path / "huge.png")
+
+
+def test_a_jpeg_stays_as_it_is_stored_whatever_its_orientation(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "plain.jpg"), np.zeros((60, 100, 3), np.uint8))
+    data = (tmp_path / "plain.jpg").read_bytes()
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation 6: turn by 90 degrees
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + data[2:]
+    (tmp_path / "turned.jpg").write_bytes(turned)
+    assert read_rgb(tmp_path / "turned.jpg").shape == (60, 100, 3)
 
 
 def test_colours_are_warm_near_cold_far_and_black_where_unknown() -> None:
