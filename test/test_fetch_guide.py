@@ -162,6 +162,12 @@ def test_a_folder_that_holds_something_is_left_alone(hub_cache: Path, tmp_path: 
     fetch_guide(MODEL, out, hub_cache)
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(hub_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="guide cannot be made: .*File exists.*choose another --out"):
+        fetch_guide(MODEL, tmp_path / "file" / "guide", hub_cache)
+
+
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'v2-small'"):
         fetch_guide("v2_small", tmp_path / "guide")

@@ -50,8 +50,16 @@ def fetch_guide(model: str, out: Path, hub_folder: Path | None = None) -> GuideS
     """
     check_choice("model", model, GUIDE_SOURCES)
     source = GUIDE_SOURCES[model]
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists and is not an empty folder; remove it, or choose another --out")
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DataError(f"{out} exists and is not an empty folder; remove it, or choose another --out")
+        _put(source, out, hub_folder)
+    except OSError as error:
+        raise DataError(f"{out} cannot be made: {_one_line(error)}; choose another --out") from error
+    return source
+
+
+def _put(source: GuideSource, out: Path, hub_folder: Path | None) -> None:
     found = _from_hub_folder(source, hub_folder) if hub_folder is not None else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -66,7 +74,6 @@ def fetch_guide(model: str, out: Path, hub_folder: Path | None = None) -> GuideS
         if out.exists():
             out.rmdir()
         new.rename(out)
-    return source
 
 
 def _downloaded(source: GuideSource, folder: Path) -> dict[str, Path]:
