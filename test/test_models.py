@@ -200,6 +200,21 @@ def test_a_damaged_guide_is_one_sentence(guide_folder: Path, keep: int) -> None:
         DepthAnythingGuide.from_folder(guide_folder)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        "null",
+        '{"model_type": "depth_anything", "backbone_config": {"model_type": "dinov2", "hidden_size": "x"}}',
+        '{"model_type": "depth_anything", "max_depth": 1, "neck_hidden_sizes": 3}',
+    ],
+)
+def test_a_guide_whose_configuration_has_other_types_is_one_sentence(guide_folder: Path, config: str) -> None:
+    (guide_folder / "config.json").write_text(config)
+    with pytest.raises(CheckpointError, match="cannot be loaded: .") as caught:
+        DepthAnythingGuide.from_folder(guide_folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_constant_guide_looks_like_no_guide() -> None:
     assert torch.equal(normalize_guide(torch.full((1, 1, 8, 8), 4.0)), torch.zeros(1, 1, 8, 8))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from depth_sr_ros.config import GUIDE_SIDE
@@ -73,8 +72,9 @@ class DepthAnythingGuide(nn.Module):
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             model, report = loaded
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"the guide in {str(folder)!r} cannot be loaded: {error}") from error
+        except Exception as error:  # over a value of another type transformers raises whatever it stumbles on
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"the guide in {str(folder)!r} cannot be loaded: {reason}") from error
         # transformers fills what is missing with random weights and only logs it.
         lacking = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
         if lacking:
