@@ -26,7 +26,7 @@ def export(
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
 ) -> None:
-    """Write the network for other runtimes (needs depth_sr_ros[onnx]), once it agrees with torch."""
+    """Write the network for other runtimes (needs depth_sr_ros\\[onnx]), once it agrees with torch."""
     from rich.console import Console
 
     from depth_sr_ros.config import VARIANTS, check_choice

@@ -12,9 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from depth_sr_ros import __version__
-from depth_sr_ros.cli import main
+from depth_sr_ros.cli import app, main
 from depth_sr_ros.degradation import crop_to_multiple, degrade
 from depth_sr_ros.depth_io import read_depth, read_rgb, write_depth, write_rgb
 from depth_sr_ros.metrics import depth_metrics
@@ -153,6 +154,10 @@ def test_version_and_info_say_what_runs() -> None:
     info = depth_sr("info", "--device", "cpu")
     assert info.returncode == 0, info.stderr
     assert "edge" in info.stdout and '"training"' in info.stdout and "cpu" in info.stdout
+
+
+def test_brackets_in_a_help_text_are_no_markup() -> None:
+    assert "depth_sr_ros[onnx]" in CliRunner().invoke(app, ["export", "--help"]).output
 
 
 def test_help_imports_neither_torch_nor_opencv() -> None:
