@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -113,8 +113,19 @@ class BagReader:
 
     @property
     def recorded(self) -> list[BagTopic]:
-        """The recorded topics with all that is known of them."""
-        return [self._describe(connection) for connection in self._reader.connections]
+        """The recorded topics with all that is known of them.
+
+        A file may hold several channels of one topic and type, as of several publishers: they are one here.
+        """
+        out: dict[tuple[str, str], BagTopic] = {}
+        for connection in self._reader.connections:
+            found = self._describe(connection)
+            key = found.name, found.msgtype
+            if (earlier := out.get(key)) is not None:
+                qos, count = earlier.qos + found.qos, earlier.count + found.count
+                found = replace(earlier, qos=qos, count=count)
+            out[key] = found
+        return list(out.values())
 
     @property
     def start_ns(self) -> int:

@@ -202,6 +202,26 @@ def write_chunks(file: BinaryIO, messages: list[BagMessage], compression: Compre
     writer.finish()
 
 
+def test_two_channels_of_one_topic_are_one_topic(tmp_path: Path) -> None:
+    write_images(tmp_path / "bag", count=4)
+    with BagReader(tmp_path / "bag") as bag:
+        messages = list(bag.messages())
+    with (tmp_path / "two.mcap").open("wb") as file:
+        writer = McapWriter(file)
+        writer.start("ros2")
+        text, _ = ros2_types().generate_msgdef(IMAGE, ros_version=2)
+        schema = writer.register_schema(IMAGE, "ros2msg", text.encode())
+        channels = [writer.register_channel("/rgb", "cdr", schema, {"node": name}) for name in "ab"]
+        for index, message in enumerate(messages):
+            writer.add_message(channels[index % 3 == 0], message.time_ns, message.raw, message.time_ns)
+        writer.finish()
+    with BagReader(tmp_path / "two.mcap") as bag, BagWriter(tmp_path / "copy") as copy:
+        (topic,) = bag.recorded
+        assert topic.count == bag.count("/rgb") == 4
+        copy.add(topic)
+        assert list(bag.messages()) == messages
+
+
 def test_a_topic_that_was_not_recorded_is_named_with_those_that_were(tmp_path: Path) -> None:
     write_images(tmp_path / "bag")
     with BagReader(tmp_path / "bag") as bag, pytest.raises(DataError, match="no topic /depth: it holds /rgb"):
