@@ -54,16 +54,19 @@ def evaluate(
 
     Exit code 1: a threshold is missed; 2: a recording cannot be used, what could be was.
     """
-    from depth_sr_ros.replay_batch import EngineSettings, Job, report_folders, threads_for
+    from depth_sr_ros.replay_batch import EngineSettings, Job, report_folders, report_name, threads_for
     from depth_sr_ros.replay_frames import ReplaySettings
 
     if max_rmse is not None and reference is None and simulate is None:
         raise ConfigError("--max-rmse needs something to score against: --reference or --simulate")
     several = len(bags) > 1
-    folders = (
-        report_folders(bags, out or Path("replays")) if several else [out or Path(f"replay-{bags[0].stem}")]
-    )
-    engine = EngineSettings(checkpoint, variant, device, threads or threads_for(workers))
+    if several:
+        folders = report_folders(bags, out or Path("replays"))
+    else:
+        folders = [out or Path(f"replay-{report_name(bags[0])}")]
+    if threads is None:
+        threads = threads_for(workers)
+    engine = EngineSettings(checkpoint, variant, device, threads)
     jobs = [
         Job(
             ReplaySettings(bag, rgb, depth, reference, answers, simulate, scale, baselines, limit, seed),
@@ -108,9 +111,12 @@ def _evaluate_all(
         task = bar.add_task("recordings", total=len(jobs))
         results = run_jobs(jobs, workers, dask, lambda: bar.advance(task))
     usable = [found for found in results if not isinstance(found, DepthSRError)]
-    folder = jobs[0].folder.parent
     if usable:
         Console().print(overview(usable))
+    if usable and len(jobs) == 1:  # by --dask: what lies beside its folder is none of ours
+        typer.echo(f"wrote {jobs[0].folder / 'report.html'}, report.json and frames.csv")
+    elif usable:
+        folder = jobs[0].folder.parent
         write_overview(usable, folder)
         typer.echo(f"wrote {folder / 'overview.json'}, and a report of each recording beside it")
     for error in (each for each in results if isinstance(each, DepthSRError)):

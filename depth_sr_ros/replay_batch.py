@@ -35,15 +35,22 @@ class Job:
     folder: Path
 
 
+def report_name(bag: Path) -> str:
+    """A recording's name: that of its folder, or of its file without .mcap or .db3."""
+    if bag.name in ("", ".."):
+        bag = bag.resolve()
+    return bag.stem if bag.suffix in (".mcap", ".db3") and not bag.is_dir() else bag.name
+
+
 def report_folders(bags: Sequence[Path], out: Path) -> list[Path]:
     """A folder below `out` for each bag, by its name; a name that comes again gets a number."""
     taken: set[str] = set()
     folders = []
     for bag in bags:
-        number, name = 1, bag.stem
+        number, name = 1, report_name(bag)
         while name in taken:
             number += 1
-            name = f"{bag.stem}-{number}"
+            name = f"{report_name(bag)}-{number}"
         taken.add(name)
         folders.append(out / name)
     return folders

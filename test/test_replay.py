@@ -19,7 +19,7 @@ from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import DEPTH_TOPIC, SHIPPED_SEQUENCE, TRUTH_TOPIC
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.replay import Samples, replay
-from depth_sr_ros.replay_batch import EngineSettings, Job, run_job
+from depth_sr_ros.replay_batch import EngineSettings, Job, report_folders, run_job
 from depth_sr_ros.replay_frames import Frame, ReplayFrames, ReplaySettings
 from depth_sr_ros.replay_report import overview, verdict
 
@@ -105,6 +105,19 @@ def test_a_report_without_a_place_is_said_before_the_first_frame_and_a_bad_bag_l
     with pytest.raises(DataError, match="none is not a readable"):
         run_job(missing)
     assert not (tmp_path / "report").exists()
+
+
+def test_a_report_is_called_as_its_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "deep")
+    bags = ["run.1", "run.2", "a/run.mcap", "b/run.db3", ".", "..", "b/run.1"]
+    folders = report_folders([Path(bag) for bag in bags], Path("out"))
+    names = ["run.1", "run.2", "run", "run-2", "deep", "here", "run.1-2"]
+    assert folders == [Path("out") / name for name in names]
+
+
+def test_no_threads_are_not_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, tmp_path / "report", "--depth", DEPTH_TOPIC, "--threads", "0") == 2
 
 
 FOUND = {
