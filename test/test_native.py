@@ -102,6 +102,33 @@ def test_every_switch_of_the_network_is_honoured(change: dict) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize(
+    "size", [((41, 43), (2, 2)), ((83, 45), (2, 3)), ((82, 46), (4, 2)), ((96, 82), (3, 4))]
+)
+def test_small_images_take_their_lr_pixels_as_with_torch(
+    size: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
+    """Between two pixels torch decides by the size of the image."""
+    net = random_net(SMALL)
+    rgb, depth = frame(*size[0], size[1])
+    found = native.NativeNetwork(net, threads=1).upsample(rgb, depth)
+    torch.testing.assert_close(found, net.upsample(rgb, depth), atol=1e-3, rtol=1e-3)
+
+
+@needs_kernels
+def test_depth_that_propagation_would_turn_negative_is_kept_as_with_torch() -> None:
+    net = random_net(SMALL)
+    assert net.propagation is not None
+    with torch.no_grad():
+        net.propagation.gate.bias.add_(8.0)
+    rgb, depth = frame(96, 136, (12, 17))
+    expected = net.upsample(rgb, depth)
+    found = native.NativeNetwork(net, threads=1).upsample(rgb, depth)
+    assert (found > 0).all()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+@needs_kernels
 def test_threads_and_frames_before_do_not_change_the_answer(shipped: DepthSRNet) -> None:
     one, three = (native.NativeNetwork(shipped, threads) for threads in (1, 3))
     first, second, other = frame(96, 160, (24, 40)), frame(100, 160, (25, 40)), frame(64, 64, (8, 8))

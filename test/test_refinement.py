@@ -65,7 +65,8 @@ def test_propagation_is_its_docstring(dilations: tuple[int, ...]) -> None:
                     weights.append(math.exp(float(term[k]) - sharpness * float(distance)))
                     values.append(float(before[ny, nx]))
                 mean = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
-                expected[y, x] = before[y, x] + gate * (mean - before[y, x])
+                moved = before[y, x] + gate * (mean - before[y, x])
+                expected[y, x] = max(moved, LEAST_SHARE * before[y, x])
     with torch.no_grad():
         found = module(features, rgb, depth)[0, 0]
     torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
@@ -80,6 +81,18 @@ def test_propagation_takes_depth_from_pixels_of_like_colour() -> None:
     assert float(out[0, 0, 4, 3].detach()) == pytest.approx((3 * 1.0 + 3 * 2.0) / 6, abs=1e-4)
     torch.testing.assert_close(out[..., 5:], depth[..., 5:])
     assert (out[..., 3] < 1.6).all(), "nearer to its own side, and nothing from beyond the edge of colour"
+
+
+@pytest.mark.parametrize("gate", [-20.0, 20.0])
+def test_no_propagation_makes_depth_vanish(gate: float) -> None:
+    module = Propagation(CHANNELS, SIDE, (1,))
+    module.gate.bias.data.fill_(gate)
+    features, rgb = torch.zeros(1, CHANNELS, 2, 2), torch.zeros(1, 3, 8, 8)
+    depth = torch.ones(1, 1, 8, 8)
+    depth[..., 4] = 3.0  # a gate of 20 takes it to -37, one of -20 what is beside it to -12
+    out = module(features, rgb, depth).detach()
+    assert (out >= LEAST_SHARE * depth).all()
+    assert (out == LEAST_SHARE * depth).any()
 
 
 LOG = DepthNormalizer("log", torch.tensor(1.5).view(1, 1, 1, 1), torch.ones(1, 1, 1, 1))

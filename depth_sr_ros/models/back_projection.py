@@ -12,7 +12,7 @@ from depth_sr_ros.models.normalization import DepthNormalizer
 from depth_sr_ros.models.portable import area_mean, cell_mean, nearest
 
 HIDDEN = 32
-LEAST_SHARE = 0.25  # of the depth before: no correction brings it nearer than that
+LEAST_SHARE = 0.25  # of the depth before: no step in metres brings it nearer than that
 
 
 class BackProjection(nn.Module):

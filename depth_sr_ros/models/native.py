@@ -41,7 +41,7 @@ from depth_sr_ros.models.normalization import CORRECTION, MIN_DEPTH_M, DepthNorm
 FOLDER, MODULE = Path(__file__).resolve().parents[1], "_native"
 CELL_SIDES = (1, 2, 4)  # pixels
 CELL_FLOATS = 48  # of the kernel head's scratch memory
-INTERFACE = 3  # of native.cpp's functions
+INTERFACE = 4  # of native.cpp's functions
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_float
 # The arguments of native.cpp's functions.
 SIGNATURES = {
@@ -50,7 +50,7 @@ SIGNATURES = {
     "dsr_upsample": [_P, _I, _I, _I, _P, _I, _P, _I],
     "dsr_fuse": [_P, _P, _P, _P, *[_I] * 7],
     "dsr_kernel_head": [_I, _P, _F, _F, _P, _P, _I, _P, _I, _I, _I, _F, _I, _F, _F, _F, _P, _P, _I, _I, _I],
-    "dsr_propagate": [_I, _P, _F, _F, _P, _P, _L, _L, _L, _P, *[_I] * 7, _P, _I],
+    "dsr_propagate": [_I, _P, _F, _F, _F, _P, _P, _L, _L, _L, _P, *[_I] * 7, _P, _I],
     "dsr_back_project": [_I, _P, _F, *[_P] * 6, *[_I] * 5, _F, _F, _F, _F, _I, _I, _I, _P, _I],
     "dsr_cells_of_bytes": [_I, _P, _L, _L, _I, _I, _P, _I, _I, _I, _I],
     "dsr_lr_cells": [_I, _P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _F, _F, _F, _P, _I, _I, _I],
@@ -269,7 +269,7 @@ class NativeNetwork:
         if lr_size != self._lr_size:
             self._lr_size = lr_size
             self._memory.pop("residuals", None)
-            self._nearest = [_nearest(outer, inner) for outer, inner in zip(size, lr_size, strict=True)]
+            self._nearest = _nearest(size, lr_size)
         self._library.dsr_lr_cells(
             self._side,
             *(plane.data_ptr() for plane in planes),
@@ -398,6 +398,7 @@ class NativeNetwork:
                 self._side,
                 weights.array,
                 *LOGIT_RANGE,
+                LEAST_SHARE,
                 features.data_ptr(),
                 rgb.data_ptr(),
                 *rgb.stride()[1:],
@@ -443,10 +444,15 @@ class NativeNetwork:
         )
 
 
-def _nearest(outputs: int, inputs: int) -> Tensor:
-    """Which of `inputs` pixels each of `outputs` takes, int32: torch's own choice, ties and all."""
-    index = torch.arange(inputs, dtype=torch.float32, device="cpu")[None, None]
-    return F.interpolate(index, outputs, mode="nearest-exact")[0, 0].to(torch.int32)
+def _nearest(outputs: tuple[int, int], inputs: tuple[int, int]) -> list[Tensor]:
+    """Which of `inputs` rows, and which of its columns, those of `outputs` take, int32: torch's own choice.
+
+    Of whole images: of rows alone, or in an image of another size, torch decides some ties otherwise.
+    """
+    sides = [torch.arange(side, dtype=torch.float32, device="cpu") for side in inputs]
+    places = torch.stack(torch.meshgrid(*sides, indexing="ij"))[None]
+    rows, columns = F.interpolate(places, outputs, mode="nearest-exact")[0].to(torch.int32)
+    return [rows[:, 0].contiguous(), columns[0].contiguous()]
 
 
 class _Unit(NamedTuple):

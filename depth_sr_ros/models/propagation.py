@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depth_sr_ros.models.back_projection import LEAST_SHARE
 from depth_sr_ros.models.kernel_head import INITIAL_COLOUR_SHARPNESS, LOGIT_RANGE, NEIGHBOURS
 from depth_sr_ros.models.nafnet import Pointwise
 from depth_sr_ros.models.portable import bordered
@@ -19,8 +20,8 @@ class Propagation(nn.Module):
 
     In a step of dilation d each pixel takes a mean of itself and its eight neighbours, d pixels away: a
     softmax of a learned term, the same in all steps, minus a learned sharpness times the squared colour
-    distance. A gate, zero at the start, says how much of that mean is taken. Term and gate are set for each
-    pixel, sharpness for each cell.
+    distance. A gate, zero at the start, says how much of that mean is taken: above 1 or below 0 too, but
+    at least LEAST_SHARE of the depth is left. Term and gate are set for each pixel, sharpness for each cell.
     """
 
     def __init__(self, channels: int, unshuffle: int, dilations: tuple[int, ...]) -> None:
@@ -51,7 +52,8 @@ class Propagation(nn.Module):
         for step, dilation in enumerate(self.dilations):
             strength = sharpness[:, step : step + 1]
             mean = _mean_around(depth, terms, _colour_distances(rgb, dilation), strength, dilation)
-            depth = torch.lerp(depth, mean, gates[:, step : step + 1])
+            moved = torch.lerp(depth, mean, gates[:, step : step + 1])
+            depth = torch.maximum(moved, LEAST_SHARE * depth)
         return depth
 
 

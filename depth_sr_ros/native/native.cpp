@@ -65,6 +65,7 @@ struct Step {
     const float *logits, *logits_bias;  // [neighbour][pixel]
     const float *cell, *cell_bias;      // gates of the pixels, sharpness
     float least, most;                  // of a logit
+    float share;                        // of the depth that is left
 };
 
 struct Shares {
@@ -198,7 +199,7 @@ int dsr_use_instruction_set(const char *name) {
 }
 
 // Counts changes of the functions below; models/native.py asks for the one it knows.
-int dsr_interface() { return 3; }
+int dsr_interface() { return 4; }
 
 // The hash of the sources that this was built from.
 const char *dsr_sources() { return DSR_SOURCES; }
@@ -237,10 +238,10 @@ void dsr_kernel_head(int side, const float *const *weights, float least, float m
                                          {is_log, shift, scale, nearest}, cells, out, out_height, out_width, threads);
 }
 
-void dsr_propagate(int side, const float *const *weights, float least, float most, const float *features, const uint8_t *image,
-                   long plane, long row, long column, float *depth, int height, int width, int dilation, int margin, int first,
-                   int w, int channels, float *memory, int threads) {
-    const Step step{weights[0], weights[1], weights[2], weights[3], least, most};
+void dsr_propagate(int side, const float *const *weights, float least, float most, float share, const float *features,
+                   const uint8_t *image, long plane, long row, long column, float *depth, int height, int width, int dilation,
+                   int margin, int first, int w, int channels, float *memory, int threads) {
+    const Step step{weights[0], weights[1], weights[2], weights[3], least, most, share};
     of_side(side, kernels().propagate)(step, features, image, plane, row, column, depth, height, width, dilation, margin,
                                        first, w, channels, memory, threads);
 }
