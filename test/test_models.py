@@ -94,7 +94,7 @@ def test_constant_depth_stays_finite_and_positive_from_10_cm_to_300_m(
     assert (out > 0).all()
 
 
-@pytest.mark.parametrize("invalid", [float("nan"), 0.0, float("inf"), float("-inf"), -1.0])
+@pytest.mark.parametrize("invalid", [float("nan"), 0.0, float("inf"), float("-inf"), -1.0, 1e6, 3.4e38])
 @pytest.mark.parametrize("share", [0.05, 0.6])
 def test_every_kind_of_invalid_pixel_is_treated_alike(invalid: float, share: float) -> None:
     net = _trained_like("edge")

@@ -21,11 +21,14 @@ CORRECTION = {"fixed": 0.005, "frame": 0.05, "log": 0.05}
 DETAIL_CELL = 8  # LR pixels over which the local mean is taken that detail is measured from
 # Nearer than any depth camera measures; keeps logarithms finite.
 MIN_DEPTH_M = 1e-3
+# No sensor measures further: what is beyond is a driver's code for "nothing seen", such as 1e6 or the largest
+# number, and a single one of those would bend the whole frame.
+MAX_DEPTH_M = 1e5
 
 
 def valid_mask(depth: Tensor) -> Tensor:
-    """True where `depth` is a measurement: finite and above zero (REP 117: NaN and +-inf are none)."""
-    return torch.isfinite(depth) & (depth > 0)
+    """True where `depth` is a measurement: above 0, up to MAX_DEPTH_M (REP 117: NaN and +-inf are none)."""
+    return (depth > 0) & (depth <= MAX_DEPTH_M)
 
 
 def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
