@@ -7,6 +7,8 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 METADATA := setup.py setup.cfg pyproject.toml constraints.txt package.xml
+# Without a local part: a CPU wheel of it (2.13.0+cpu) that the machine offers is preferred.
+TORCH := 2.13.0
 KERNELS := $(wildcard depth_sr_ros/native/*)
 # A sourced ROS 2 brings its own rclpy: the one from PyPI would shadow it.
 ifdef ROS_DISTRO
@@ -48,8 +50,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch goes first: what is installed after it then keeps this build instead of choosing its own.
-$(VENV)/.stamp-torch: constraints.txt | $(BIN)/python
-	$(PIP) torch
+$(VENV)/.stamp-torch: constraints.txt Makefile | $(BIN)/python
+	$(PIP) torch==$(TORCH)
 	@touch $@
 
 $(VENV)/.stamp-run: $(METADATA) $(KERNELS) $(VENV)/.stamp-torch
