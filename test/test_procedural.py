@@ -140,14 +140,35 @@ def test_each_kind_alone_is_drawn_when_its_share_alone_is_set(kind: str) -> None
     assert torch.isfinite(depth).float().mean() > 0.3
 
 
-def test_a_batch_has_the_geometry_of_its_scenes_alone(generator: SceneGenerator) -> None:
+def test_a_batch_has_its_scenes_as_they_are_alone(generator: SceneGenerator) -> None:
     # a GPU renders the whole batch in padded slots, a CPU one scene at a time
-    seeds = list(range(40, 50))
-    _, together = generator._render(seeds, 48, 64)
-    alone = torch.cat([generator._render([seed], 48, 64)[1] for seed in seeds])
-    assert torch.equal(torch.isinf(together), torch.isinf(alone))
+    seeds = list(range(40, 60))
+    rgb, depth = generator._render(seeds, 48, 64)
+    each = [generator._render([seed], 48, 64) for seed in seeds]
+    alone = torch.cat([d for _, d in each])
+    assert torch.equal(torch.isinf(depth), torch.isinf(alone))
     finite = torch.isfinite(alone)
-    assert torch.allclose(together[finite], alone[finite], rtol=1e-4)
+    assert torch.allclose(depth[finite], alone[finite], rtol=1e-4)
+    # light and noise too: no scene's shadows or draws follow from what else is in the batch
+    for seed, together, (picture, _) in zip(seeds, rgb, each, strict=True):
+        assert ((together - picture[0]).abs() > 2e-3).float().mean() < 0.01, seed
+
+
+def test_a_scene_keeps_its_shadow_beside_one_that_casts_none(generator: SceneGenerator) -> None:
+    floor = box(np.array([0, 1.0, 3]), np.array([5, 0.01, 5.0]), np.eye(3), WHITE, shadow=False)
+    ball = ellipsoid(np.array([0.0, 0.0, 3.0]), np.full(3, 0.4), np.eye(3), WHITE)
+    card = box(
+        np.array([0, 0, 3.0]), np.array([0.4, 0.4, 0.0]), np.eye(3), WHITE, mask=Mask(bars=(2.0, 0.0, 0.1))
+    )
+    scenes = [scene_of(floor, ball), scene_of(floor, card)]
+
+    def pictures(*drawn: Scene) -> torch.Tensor:
+        packed = pack(list(drawn), 65, 65, torch.device("cpu"))
+        depth, surface = cast(packed, generator.bank)
+        lighting = Lighting(packed, generator.bank, [seeded(0) for _ in drawn], stride=1)
+        return Shader(packed, depth, surface, generator.bank).image(lighting)
+
+    torch.testing.assert_close(pictures(*scenes), torch.cat([pictures(each) for each in scenes]))
 
 
 def test_relief_moves_depth_little() -> None:

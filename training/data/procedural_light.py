@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.draws import normal_each
+from training.draws import normal
 
 from .procedural_pack import Packed, Slot
 from .procedural_textures import TextureBank
@@ -37,7 +37,10 @@ def _dot(normal: Tensor, vector: Tensor) -> Tensor:
 
 
 class Lighting:
-    """The light of a batch of scenes; shadows of `casters` solids, traced at 1/stride of the resolution."""
+    """The light of a batch of scenes; shadows of a scene's first `casters` solids that throw one.
+
+    They are traced at 1/stride of the resolution.
+    """
 
     def __init__(
         self,
@@ -50,8 +53,12 @@ class Lighting:
         self.packed, self.bank, self.generators, self.stride = packed, bank, generators, stride
         self.lights = [s.light for s in packed.scenes]
         self.turns = [s.camera.rotation for s in packed.scenes]
-        solid = [(k, s) for k, s in enumerate(packed.slots) if s.shadow and s.mask is None and not s.inside]
-        self.casters = solid[:casters]
+        # Each scene decides by itself: what shares its slots in the batch must not change its light.
+        casts = np.array([slot.casts for slot in packed.slots])  # (slots, B)
+        casts &= casts.cumsum(0) <= casters
+        self.shaded = [bool(column.any()) for column in casts.T]  # scenes with any shadow
+        of_scene = torch.as_tensor(casts, device=packed.surfaces.device)[:, :, None, None]
+        self.casters = [(k, packed.slots[k], of_scene[k]) for k in np.flatnonzero(casts.any(1))]
 
     def __call__(
         self, rays: Tensor, points: Tensor, normals: Tensor, depth: Tensor, ids: Tensor
@@ -99,17 +106,23 @@ class Lighting:
         start = (points + normals * (EPSILON * depth[:, None]))[:, :, ::step, ::step].contiguous()
         way = way[:, :, ::step, ::step] if way.shape[-1] > 1 else way
         spread = per_scene(packed, [light.blur for light in self.lights])
-        jitter = normal_each(start.shape, start, self.generators)
+        # A scene without casters draws nothing, as when it is alone.
+        jitter = torch.cat(
+            [
+                normal((1, *start.shape[1:]), start, each) if shaded else torch.zeros_like(start[:1])
+                for shaded, each in zip(self.shaded, self.generators, strict=True)
+            ]
+        )
         way = torch.addcmul(
             way.expand_as(start), jitter, spread * torch.sqrt((way * way).sum(1, keepdim=True))
         )
         own = ids.view(depth.shape)[:, ::step, ::step] % packed.surfaces.shape[2] // FACES
         lit, open_sky = torch.ones_like(start[:, 0]), torch.ones_like(start[:, 0])
         traced = any(light.shadows for light in self.lights)
-        for k, slot in self.casters:
+        for k, slot, of_scene in self.casters:
             if traced:
-                lit *= ~blocked(slot, start, way)
-            open_sky *= torch.where(own == k, 1.0, _closeness(slot, start))
+                lit *= ~(blocked(slot, start, way) & of_scene)
+            open_sky *= torch.where((own == k) | ~of_scene, 1.0, _closeness(slot, start))
         soft = per_scene(packed, [light.softness if light.shadows else 1.0 for light in self.lights])
         strength = per_scene(packed, [light.occlusion for light in self.lights])
         both = torch.stack([soft[:, 0] + (1 - soft[:, 0]) * lit, 1 - strength[:, 0] * (1 - open_sky)], 1)

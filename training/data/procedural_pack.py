@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .procedural_primitives import LUT_SIZE, RADII, Array, Mask, Scene
+from .procedural_primitives import LUT_SIZE, RADII, Array, Mask, Primitive, Scene
 from .procedural_view import (
     COLUMNS,
     FACES,
@@ -47,7 +47,7 @@ class Slot:
     bound: Tensor  # (B, 12): rows and offsets of a frame in which the solid is about the unit ball
     window: tuple[int, int, int, int]  # y0, y1, x0, x1 pixels
     inside: bool
-    shadow: bool
+    casts: tuple[bool, ...]  # whether each scene's own primitive throws a shadow: cards with holes do not
     mask: PackedMask | None
 
 
@@ -112,6 +112,10 @@ def _pack_mask(views: list[View], k: int, device: torch.device) -> PackedMask | 
     )
 
 
+def _casts(primitive: Primitive) -> bool:
+    return primitive.shadow and primitive.mask is None and not primitive.inside
+
+
 def _slots(views: list[View], device: torch.device) -> list[Slot]:
     count = max(len(v.primitives) for v in views)
     values = np.tile(NOTHING.astype(np.float32), (len(views), count, 1))
@@ -137,7 +141,7 @@ def _slots(views: list[View], device: torch.device) -> list[Slot]:
                 g[:, 25:37],
                 (int(low[0]), int(high[1]), int(low[2]), int(high[3])),
                 here[0].inside,
-                any(p.shadow for p in here),
+                tuple(k < len(v.primitives) and _casts(v.primitives[k]) for v in views),
                 _pack_mask(views, k, device),
             )
         )
