@@ -28,7 +28,7 @@ from training.data.batches import BatchMaker, NextSteps, sample_seed, step_seed
 from training.exporting import export_run
 from training.losses import LossConfig, depth_loss
 from training.module import DepthSRModule
-from training.runner import _initial_network
+from training.runner import _initial_network, run_training
 
 # Real runs in processes of their own: seconds where a core is free, minutes where none is.
 pytestmark = pytest.mark.timeout(600)
@@ -247,6 +247,19 @@ def test_a_run_can_be_stopped_and_resumed(run_folder: Path, repo_root: Path) -> 
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_a_run_that_is_at_its_end_is_left_as_it_is(run_folder: Path) -> None:
+    """It would export the weights of its last step in place of the averaged ones."""
+    config = load_config(run_folder / "config.yaml")
+    kept = {path: path.read_bytes() for path in run_folder.iterdir() if path.is_file()}
+    for stop_after in (None, 8):
+        with pytest.raises(ConfigError, match="is already at step 12; raise optim.steps"):
+            run_training(config, run_folder, resume=True, stop_after=stop_after)
+    other = load_config(run_folder / "config.yaml", ["run.epoch_steps=12", "optim.steps=24"])
+    with pytest.raises(ConfigError, match="begun with run.epoch_steps 4"):
+        run_training(other, run_folder, resume=True)
+    assert {path: path.read_bytes() for path in run_folder.iterdir() if path.is_file()} == kept
 
 
 def test_a_resumed_run_ends_with_the_bits_of_one_without_a_stop(

@@ -33,9 +33,10 @@ from depth_sr_ros.models.checkpoint import (
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.guide import DepthAnythingGuide
 from training.callbacks import NonFiniteGuard, ValidationPictures
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig
 from training.module import DepthSRModule
 from training.process import process_settings
+from training.resuming import check_resumed
 
 # Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
 LATER_PARTS = {
@@ -60,8 +61,8 @@ def run_training(
 
     `stop_after` steps, rounded up to whole epochs, end the run early, with the schedule of the whole one: a
     later `resume` goes on.
-    Raises ConfigError where there is nothing to resume, something that would be overwritten, or where a
-    resumed run would see other batches.
+    Raises ConfigError where there is nothing to resume, something that would be overwritten, or where the
+    run cannot go on so (training/resuming.py).
     """
     if stop_after is not None and stop_after < 1:
         raise ConfigError(f"--steps is {stop_after}, but must be at least 1")
@@ -71,10 +72,7 @@ def run_training(
     if last.is_file() and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
     if resume:
-        begun = load_config(folder / "config.yaml")
-        _check_same_batches(config, begun, folder)
-        if config.init_from is None:  # it stays a part of how the weights came to be
-            config = dataclasses.replace(config, init_from=begun.init_from)
+        config = check_resumed(config, folder, _epochs(config, stop_after) * config.run.epoch_steps)
     if config.run.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     if init_from is not None:
@@ -114,9 +112,12 @@ def _guide(config: TrainConfig) -> DepthAnythingGuide | None:
     return guide.requires_grad_(config.guide.lr > 0)
 
 
-def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Trainer:
+def _epochs(config: TrainConfig, stop_after: int | None) -> int:
     steps = config.optim.steps if stop_after is None else min(stop_after, config.optim.steps)
-    epochs = -(-steps // config.run.epoch_steps)
+    return -(-steps // config.run.epoch_steps)
+
+
+def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Trainer:
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, filename="best", monitor="val/score", enable_version_counter=False),
         # After the epoch is closed: a checkpoint from within its validation would resume in the middle of it.
@@ -136,7 +137,7 @@ def _trainer(config: TrainConfig, folder: Path, stop_after: int | None) -> pl.Tr
         strategy=_strategy(config),
         precision=config.run.precision,  # type: ignore[arg-type]
         # Counted in epochs, not steps: with max_steps Lightning takes a resumed run for an unfinished epoch.
-        max_epochs=epochs,
+        max_epochs=_epochs(config, stop_after),
         gradient_clip_val=config.optim.gradient_clip,
         callbacks=callbacks,
         # A folder a start: Lightning's CSV logger would overwrite what an earlier stretch of the run wrote.
@@ -158,25 +159,6 @@ def _strategy(config: TrainConfig) -> str:
     sometimes = config.guide.path is not None and config.guide.lr > 0 and config.guide.dropout > 0
     never = config.model.confidence and not config.loss.laplace
     return "ddp_find_unused_parameters_true" if sometimes or never else "ddp"
-
-
-def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
-    """Any batch of a run can be made again from its config.yaml: what they follow from has to stay."""
-    before = _what_batches_follow_from(begun)
-    for name, value in _what_batches_follow_from(config).items():
-        if before[name] != value:
-            raise ConfigError(
-                f"the run in {folder} was begun with another {name}, and its batches could no longer be made "
-                "again; resume it with the same, or start another run with --init-from"
-            )
-
-
-def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
-    """But for the place of the files, and who makes the batches: a machine has its own."""
-    sources = tuple(dataclasses.replace(source, path=None) for source in config.data.sources)
-    data = dataclasses.replace(config.data, sources=sources, workers=0)
-    seen = (config.guide.simulated, config.guide.errors, config.guide.dropout)
-    return {"run.seed": config.run.seed, "data": data, "degradation": config.degradation, "guide": seen}
 
 
 def _on_device(config: TrainConfig, device: str) -> TrainConfig:

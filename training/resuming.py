@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a run can go on from its folder with a configuration: an error before anything is overwritten."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from depth_sr_ros.errors import CheckpointError, ConfigError
+from training.config import TrainConfig, load_config
+
+
+def check_resumed(config: TrainConfig, folder: Path, steps: int) -> TrainConfig:
+    """The configuration with which the run in `folder` goes on up to step `steps`.
+
+    Raises ConfigError where nothing is left to do, or where a resumed run would see other batches, and
+    CheckpointError where last.ckpt cannot be read.
+    """
+    begun = load_config(folder / "config.yaml")
+    _check_same_batches(config, begun, folder)
+    _check_steps_left(config, begun, folder, steps)
+    if config.init_from is None:  # it stays a part of how the weights came to be
+        config = dataclasses.replace(config, init_from=begun.init_from)
+    return config
+
+
+def _check_steps_left(config: TrainConfig, begun: TrainConfig, folder: Path, steps: int) -> None:
+    """Lightning ends at once where no epoch is left: the weights that it exports then are not averaged."""
+    if config.run.epoch_steps != begun.run.epoch_steps:
+        raise ConfigError(
+            f"the run in {folder} was begun with run.epoch_steps {begun.run.epoch_steps}, in which its steps "
+            f"are counted; resume it with the same, not with {config.run.epoch_steps}"
+        )
+    done = _steps_done(folder / "last.ckpt")
+    if done >= steps:
+        raise ConfigError(
+            f"the run in {folder} is already at step {done}; raise optim.steps (now {config.optim.steps}) or "
+            "--steps to go on, or make weights of it with training/export.py"
+        )
+
+
+def _steps_done(path: Path) -> int:
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # torch raises what its reader of pickles meets
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} cannot be read as a checkpoint of a run: {reason}") from error
+
+
+def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
+    """Any batch of a run can be made again from its config.yaml: what they follow from has to stay."""
+    before = _what_batches_follow_from(begun)
+    for name, value in _what_batches_follow_from(config).items():
+        if before[name] != value:
+            raise ConfigError(
+                f"the run in {folder} was begun with another {name}, and its batches could no longer be made "
+                "again; resume it with the same, or start another run with --init-from"
+            )
+
+
+def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
+    """But for the place of the files, and who makes the batches: a machine has its own."""
+    sources = tuple(dataclasses.replace(source, path=None) for source in config.data.sources)
+    data = dataclasses.replace(config.data, sources=sources, workers=0)
+    seen = (config.guide.simulated, config.guide.errors, config.guide.dropout)
+    return {"run.seed": config.run.seed, "data": data, "degradation": config.degradation, "guide": seen}
