@@ -13,6 +13,7 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
+import typer
 from test_models import TINY_DEPTH_ANYTHING
 
 from depth_sr_ros.degradation import crop_to_multiple
@@ -20,11 +21,13 @@ from depth_sr_ros.depth_io import write_depth, write_rgb
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.models.checkpoint import load_checkpoint
 from depth_sr_ros.models.guide import DepthAnythingGuide
+from training.command_line import errors_in_one_sentence
 from training.config import SourceConfig, load_config, with_path
 from training.data.batches import BatchMaker
 from training.data.mvs_synth import RESOLUTIONS, Sample, list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.validation import CASES, validation_items
+from training.runner import run_training
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, FRAMES = 72, 96, 52
@@ -266,6 +269,24 @@ def test_data_that_is_not_there_or_half_there_is_one_sentence(
     for name, says in (("absent", "no MVS-Synth at"), ("GTAV_540", "is incomplete: 0001/depths/0007.exr")):
         ended = train("--config", "challenge", "--data", tmp_path / name)
         assert ended.returncode == 2 and says in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_depth_of_another_size_is_one_sentence_whoever_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    monkeypatch.setenv("DEPTH_SR_DATA", str(tmp_path / "absent"))
+    for name in ("rgb", "depth"):
+        (tmp_path / name).mkdir()
+    write_rgb(tmp_path / "rgb" / "a.png", np.zeros((240, 320, 3), np.uint8))
+    write_depth(tmp_path / "depth" / "a.png", np.ones((120, 160)))
+    source = f"data.sources=[{{kind: rgbd_folder, path: {tmp_path}}}]"
+    config = load_config("smoke", [*SMALL, source, f"data.workers={workers}"])
+    with pytest.raises(typer.Exit) as ended, errors_in_one_sentence():
+        run_training(config, tmp_path / "run")
+    assert ended.value.exit_code == 2
+    says = f"error: {tmp_path}/depth/a.png: its size (120, 160) is not its picture's, (240, 320)"
+    assert capsys.readouterr().err.rstrip().endswith(says)
 
 
 def test_a_run_on_mvs_synth_is_validated_on_its_last_hundred_samples(mvs_synth: Path) -> None:

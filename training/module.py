@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.metrics import depth_metrics
 from depth_sr_ros.models.checkpoint import CONFIDENCE_PREFIX, GUIDE_PREFIX
 from depth_sr_ros.models.depth_sr import DepthPrediction, DepthSRNet
@@ -44,7 +45,12 @@ class DepthSRModule(pl.LightningModule):
         return DataLoader(items, batch_size=None, collate_fn=lambda item: item)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """A step number becomes that step's batch, made on `device`; validation items stay NumPy."""
+        """A step number becomes that step's batch, made on `device`; validation items stay NumPy.
+
+        Raises the error that a loader process met in place of a batch.
+        """
+        if isinstance(batch, DepthSRError):
+            raise batch
         if isinstance(batch, ValidationItem):
             return batch
         if not isinstance(batch, Tensor):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import ConfigError, DepthSRError
 from training.config import SourceConfig, TrainConfig
 from training.data.bag_frames import BagFrames
 from training.data.mvs_synth import list_samples, read_sample
@@ -110,8 +110,12 @@ def _source(config: SourceConfig, device: torch.device | str) -> Source:
     return FileSource(list_samples(config.path, "train"), read, stretch=not config.clip, device=device)
 
 
-class StepBatches(Dataset[Batch]):
-    """Map-style data set whose item `step` is that step's whole batch, made in a loader process."""
+class StepBatches(Dataset[Batch | DepthSRError]):
+    """Map-style data set whose item `step` is that step's whole batch, made in a loader process.
+
+    An error of ours is the item, for the main process to raise: torch would put the loader process's
+    traceback into its message.
+    """
 
     def __init__(self, maker: BatchMaker, steps: int, rank: int = 0) -> None:
         self._maker, self._steps, self._rank = maker, steps, rank
@@ -119,8 +123,11 @@ class StepBatches(Dataset[Batch]):
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._maker(step, self._rank)
+    def __getitem__(self, step: int) -> Batch | DepthSRError:
+        try:
+            return self._maker(step, self._rank)
+        except DepthSRError as error:
+            return error
 
 
 class StepNumbers(Dataset[Tensor]):
