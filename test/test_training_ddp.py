@@ -19,10 +19,11 @@ from test_training import TINY
 from tiny_guide import save_tiny_guide
 
 from depth_sr_ros.models.checkpoint import load_checkpoint, read_header
-from training.config import TrainConfig
+from depth_sr_ros.models.guide import DepthAnythingGuide
+from training.config import TrainConfig, load_config
 from training.data.batches import BatchMaker, sees_no_guide
 from training.module import DepthSRModule
-from training.runner import _initial_network
+from training.runner import _initial_network, _strategy
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 CONFIG: dict[str, Any] = {
@@ -85,6 +86,22 @@ def test_parts_that_a_batch_does_not_use_may_differ_between_processes(tmp_path: 
         load_file(folder / "model.safetensors") for folder in (guide, tmp_path / "run" / "guide")
     )
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_plain_ddp_is_taken_where_each_weight_gets_a_gradient(tmp_path: Path) -> None:
+    """DDP waits for the others; of Depth Anything's some get none, whether or not batches leave it out."""
+    guide = DepthAnythingGuide.from_folder(save_tiny_guide(tmp_path / "guide"), 56)
+    guide(torch.rand(1, 3, 64, 64)).sum().backward()
+    assert any(parameter.grad is None for parameter in guide.parameters())
+
+    def strategy(*changes: str) -> str:
+        return _strategy(load_config("fast", ["run.devices=2", "guide.dropout=0.0", *changes]))
+
+    given = f"guide.path={tmp_path / 'guide'}"
+    assert strategy(given, "guide.lr=1.0e-6") == "ddp_find_unused_parameters_true"
+    assert strategy(given, "guide.lr=0.0") == strategy("guide.lr=1.0e-6") == "ddp"
+    assert strategy("model.confidence=true", "loss.laplace=0.0") == "ddp_find_unused_parameters_true"
+    assert strategy("model.confidence=true", "loss.laplace=0.05") == "ddp"
 
 
 @pytest.mark.long

@@ -154,11 +154,12 @@ def _strategy(config: TrainConfig) -> str:
     """Lightning's name for how the processes train together."""
     if config.run.devices * config.run.nodes == 1:
         return "auto"
-    # Depth Anything gets no gradient in batches without it, which differ between processes, and the
-    # confidence none without its loss: plain DDP would wait for them. The search costs time in each step.
-    sometimes = config.guide.path is not None and config.guide.lr > 0 and config.guide.dropout > 0
-    never = config.model.confidence and not config.loss.laplace
-    return "ddp_find_unused_parameters_true" if sometimes or never else "ddp"
+    # Depth Anything gets no gradient in batches without it, which differ between processes, and some of its
+    # weights (the mask token, one block of its neck) in none at all; the confidence none without its loss:
+    # plain DDP would wait for them. The search costs time in each step.
+    guide = config.guide.path is not None and config.guide.lr > 0
+    confidence = config.model.confidence and not config.loss.laplace
+    return "ddp_find_unused_parameters_true" if guide or confidence else "ddp"
 
 
 def _on_device(config: TrainConfig, device: str) -> TrainConfig:
