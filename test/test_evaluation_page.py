@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from script_module import load_script
+
+from depth_sr_ros.baselines import PARAMS_PATH
+from training.data.root import data_root
+from training.eval_frames import rendered_frames
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "make_evaluation_page.py"
 GUIDES = ("perfect", "noisy", "wrong")
@@ -121,6 +126,16 @@ def test_the_sentences_follow_the_numbers(generator: ModuleType) -> None:
     assert "in 2 of 4 cases" in changed and changed.count("`fast` 1") == 1
     with pytest.raises(AssertionError):
         check(changed.replace("in 2 of 4 cases", "in 3 of 4 cases"))
+
+
+def test_the_page_says_on_which_frames_the_filters_were_tuned(generator: ModuleType) -> None:
+    for page in (generator.page(*records(generator)), SCRIPT.with_name("evaluation_all.md").read_text()):
+        assert "parameters were chosen on these very rooms and tracks" in " ".join(page.split())
+    root = data_root() / "rendered"
+    if not (root / "val" / "index.jsonl").is_file():
+        pytest.skip("no rendered set")
+    tuned = json.loads(PARAMS_PATH.read_text())["frames"]
+    assert {frame.name for frame in rendered_frames(root, 4, seed=0)} <= set(tuned)
 
 
 def test_the_page_counts_what_its_tables_show() -> None:
