@@ -16,11 +16,12 @@ import yaml
 from test_training import TINY
 
 from depth_sr_ros.depth_io import read_rgb, write_depth, write_rgb
-from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.errors import CheckpointError, ConfigError
 from training.config import TrainConfig, load_config
 from training.data.batches import Batch, BatchMaker
 from training.data.sources import Mixture, View
 from training.module import DepthSRModule
+from training.resuming import check_resumed
 from training.run_batches import run_batch
 from training.runner import run_training
 from training.simulated_guide import perfect_guide
@@ -188,6 +189,8 @@ def test_a_folder_that_is_no_run_has_no_batches(tmp_path: Path) -> None:
         ("data.batch_size=3", "another data"),
         ("degradation.clean_share=0.5", "another degradation"),
         ("guide.dropout=0.25", "another guide"),
+        ("run.devices=2", "another run.devices times run.nodes"),
+        ("run.nodes=2", "another run.devices times run.nodes"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_batches(run_folder: Path, change: str, says: str) -> None:
@@ -196,3 +199,25 @@ def test_a_run_is_not_resumed_with_other_batches(run_folder: Path, change: str, 
     with pytest.raises(ConfigError, match=f"{says}, and its batches could no longer be made again"):
         run_training(load_config(run_folder / "config.yaml", [change]), run_folder, resume=True)
     assert (run_folder / "config.yaml").read_text() == before
+
+
+def test_a_run_is_not_resumed_where_another_device_makes_its_batches(run_folder: Path) -> None:
+    path = run_folder / "config.yaml"
+    (run_folder / "last.ckpt").touch()
+
+    def resume(begun: list[str], now: list[str]) -> None:
+        path.write_text(yaml.safe_dump(load_config(path, begun).to_dict()))
+        check_resumed(load_config(path, now), run_folder, STEPS)
+
+    for begun, now in (
+        (["run.accelerator=cuda", "data.workers=0"], ["data.workers=1"]),
+        (["run.accelerator=cuda", "data.workers=0"], ["run.accelerator=cpu"]),
+        (["run.accelerator=cpu", "data.workers=0"], ["run.accelerator=cuda"]),
+        (["run.accelerator=cuda", "data.workers=2"], ["data.workers=0"]),
+    ):
+        with pytest.raises(ConfigError, match="another device for its batches"):
+            resume(begun, now)
+    # Loader processes are the CPU's, however many they are and whatever trains; last.ckpt is read next.
+    for now in (["data.workers=1"], ["run.accelerator=cpu"], ["run.accelerator=cpu", "data.workers=0"]):
+        with pytest.raises(CheckpointError, match="last.ckpt cannot be read"):
+            resume(["run.accelerator=cuda", "data.workers=2"], now)

@@ -62,8 +62,24 @@ def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -
 
 
 def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
-    """But for the place of the files, and who makes the batches: a machine has its own."""
+    """But for the place of the files, and how many loader processes there are: a machine has its own."""
     sources = tuple(dataclasses.replace(source, path=None) for source in config.data.sources)
     data = dataclasses.replace(config.data, sources=sources, workers=0)
     seen = (config.guide.simulated, config.guide.errors, config.guide.dropout)
-    return {"run.seed": config.run.seed, "data": data, "degradation": config.degradation, "guide": seen}
+    return {
+        "run.seed": config.run.seed,
+        "data": data,
+        "degradation": config.degradation,
+        "guide": seen,
+        "run.devices times run.nodes": config.run.devices * config.run.nodes,
+        "device for its batches (run.accelerator, or the CPU with data.workers)": _maker(config),
+    }
+
+
+def _maker(config: TrainConfig) -> str:
+    """The kind of device that makes the batches; `auto` as Lightning resolves it."""
+    if config.data.workers:
+        return "cpu"
+    if config.run.accelerator != "auto":
+        return config.run.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
