@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from depth_sr_ros.errors import CheckpointError, ConfigError, TrainingError
-from depth_sr_ros.models.checkpoint import load_checkpoint, read_header, save_checkpoint
+from depth_sr_ros.models.checkpoint import load_checkpoint, name_and_hash, read_header, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.callbacks import MAX_SKIPPED, NonFiniteGuard
 from training.config import CONFIG_FOLDER, TrainConfig, load_config
@@ -291,7 +291,8 @@ def test_the_exported_weights_load_and_say_how_they_were_made(run_folder: Path) 
 
 
 def test_a_run_can_start_from_exported_weights(run_folder: Path, tmp_path: Path, repo_root: Path) -> None:
-    source = run_folder / "model.safetensors"
+    source = tmp_path / "model.safetensors"
+    source.write_bytes((run_folder / "model.safetensors").read_bytes())
     command = ("--config", str(run_folder.parent / "tiny.yaml"), "--run-dir", str(tmp_path / "second"))
     done = _train(repo_root, *command, "--steps", "4", "--init-from", str(source))
     assert done.returncode == 0, done.stderr
@@ -302,11 +303,22 @@ def test_a_run_can_start_from_exported_weights(run_folder: Path, tmp_path: Path,
     assert 0 < change < 0.05
     header = read_header(tmp_path / "second/model.safetensors").training
     assert header["steps"] == 4
-    resumed = _train(repo_root, *command, "--steps", "8", "--resume")
+    # Neither other weights in the file's place nor others that are named are what the run began with.
+    began_with, folder = name_and_hash(source), tmp_path / "second"
+    source.write_bytes((tmp_path / "second/model.safetensors").read_bytes())
+    other = tmp_path / "other.safetensors"
+    config = load_config(folder / "config.yaml")
+    with pytest.raises(ConfigError, match="begun from .*model.safetensors and goes on from its last.ckpt"):
+        run_training(config, folder, resume=True, init_from=other)
+    resumed = _train(repo_root, *command, "--steps", "8", "--resume", "--init-from", str(source))
     assert resumed.returncode == 0, resumed.stderr
     later = read_header(tmp_path / "second/model.safetensors").training
     assert later["steps"] == 8 and later["init_from"] == header["init_from"]
-    assert later["init_from"].startswith("model.safetensors (")
+    assert later["init_from"] == began_with
+    # A run folder from before the name was kept can be exported too.
+    (folder / "init_from.txt").unlink()
+    export_run(folder, "last", tmp_path / "old.safetensors")
+    assert read_header(tmp_path / "old.safetensors").training["init_from"] == name_and_hash(source)
     assert len((tmp_path / "second/git.txt").read_text().splitlines()) == 2
 
 

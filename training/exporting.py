@@ -15,7 +15,7 @@ from depth_sr_ros.errors import CheckpointError
 from depth_sr_ros.models.checkpoint import GUIDE_PREFIX, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import load_config
-from training.runner import training_header
+from training.runner import beginning, training_header
 
 CHECKPOINTS = ("best", "last")
 NET_PREFIX = "net."
@@ -50,7 +50,7 @@ def export_run(folder: Path, which: str, out: Path) -> Path:
     save_checkpoint(
         out,
         net,
-        training=training_header(config, steps, git),
+        training=training_header(config, steps, git, beginning(config, folder)),
         metrics=_metrics(folder, steps),
         version=__version__,
     )

@@ -13,18 +13,31 @@ from depth_sr_ros.errors import CheckpointError, ConfigError
 from training.config import TrainConfig, load_config
 
 
-def check_resumed(config: TrainConfig, folder: Path, steps: int) -> TrainConfig:
+def check_resumed(
+    config: TrainConfig, folder: Path, steps: int, init_from: Path | None = None
+) -> TrainConfig:
     """The configuration with which the run in `folder` goes on up to step `steps`.
 
-    Raises ConfigError where nothing is left to do, or where a resumed run would see other batches, and
-    CheckpointError where last.ckpt cannot be read.
+    Raises ConfigError where nothing is left to do, where a resumed run would see other batches, or where
+    `init_from` is not what it was begun from; CheckpointError where last.ckpt cannot be read.
     """
     begun = load_config(folder / "config.yaml")
+    _check_same_start(init_from, begun, folder)
     _check_same_batches(config, begun, folder)
     _check_steps_left(config, begun, folder, steps)
-    if config.init_from is None:  # it stays a part of how the weights came to be
-        config = dataclasses.replace(config, init_from=begun.init_from)
-    return config
+    # The weights are those of last.ckpt; what they began from stays a part of how they came to be.
+    return dataclasses.replace(config, init_from=begun.init_from)
+
+
+def _check_same_start(init_from: Path | None, begun: TrainConfig, folder: Path) -> None:
+    if init_from is None:
+        return
+    if begun.init_from is None or Path(begun.init_from).resolve() != init_from.resolve():
+        raise ConfigError(
+            f"--init-from is {init_from}, but the run in {folder} was begun from "
+            f"{begun.init_from or 'new weights'} and goes on from its last.ckpt; leave out --init-from, or "
+            "start another run with it"
+        )
 
 
 def _check_steps_left(config: TrainConfig, begun: TrainConfig, folder: Path, steps: int) -> None:

@@ -38,6 +38,7 @@ from training.module import DepthSRModule
 from training.process import process_settings
 from training.resuming import check_resumed
 
+BEGINNING = "init_from.txt"  # in a run folder: name and hash of the weights that it began with
 # Weights from before one of these are a start for a network that has it: it does nothing at the beginning.
 LATER_PARTS = {
     "head": "residual",
@@ -72,11 +73,12 @@ def run_training(
     if last.is_file() and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or choose another --run-dir")
     if resume:
-        config = check_resumed(config, folder, _epochs(config, stop_after) * config.run.epoch_steps)
+        steps = _epochs(config, stop_after) * config.run.epoch_steps
+        config = check_resumed(config, folder, steps, init_from)
+    elif init_from is not None:
+        config = dataclasses.replace(config, init_from=str(init_from))
     if config.run.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.accelerator is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
-    if init_from is not None:
-        config = dataclasses.replace(config, init_from=str(init_from))
     with process_settings(config.run.threads):
         pl.seed_everything(config.run.seed, workers=True, verbose=False)
         # A resumed run has its weights in last.ckpt: what it began with need not be there any more.
@@ -175,6 +177,11 @@ def _write_config(config: TrainConfig, folder: Path, git: str, resumed: bool) ->
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
     with (folder / "git.txt").open("a" if resumed else "w") as file:  # a line a stretch
         file.write(git + "\n")
+    if not resumed:
+        kept = folder / BEGINNING
+        kept.unlink(missing_ok=True)
+        if config.init_from is not None:  # now: another file may lie there when the run ends
+            kept.write_text(name_and_hash(config.init_from) + "\n")
 
 
 def _git_state() -> str:
@@ -195,7 +202,7 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
     save_checkpoint(
         path,
         module.net,
-        training=training_header(config, trainer.global_step, git),
+        training=training_header(config, trainer.global_step, git, beginning(config, folder)),
         metrics=metrics,
         version=__version__,
     )
@@ -205,14 +212,18 @@ def _export(config: TrainConfig, folder: Path, module: DepthSRModule, trainer: p
     return path
 
 
-def _beginning(path: str | None) -> str | None:
-    """The weights that a run began with; a resumed one's need not be there any more."""
-    if path is None:
+def beginning(config: TrainConfig, folder: Path) -> str | None:
+    """The weights that the run in `folder` began with, as it noted them at its start."""
+    if config.init_from is None:
         return None
-    return name_and_hash(path) if Path(path).is_file() else f"{Path(path).name} (no longer there)"
+    kept, path = folder / BEGINNING, Path(config.init_from)
+    if kept.is_file():
+        return kept.read_text().strip()
+    # A run from before it was noted; the file need not be there any more.
+    return name_and_hash(path) if path.is_file() else f"{path.name} (no longer there)"
 
 
-def training_header(config: TrainConfig, steps: int, git: str) -> dict[str, Any]:
+def training_header(config: TrainConfig, steps: int, git: str, began_with: str | None) -> dict[str, Any]:
     """What the checkpoint's header says of how it was made."""
     values = config.to_dict()
     for section in (*values["data"]["sources"], values["guide"]):
@@ -222,6 +233,6 @@ def training_header(config: TrainConfig, steps: int, git: str) -> dict[str, Any]
         "steps": steps,
         "git": git,
         "seed": config.run.seed,
-        "init_from": _beginning(config.init_from),
+        "init_from": began_with,
         **{name: values[name] for name in ("optim", "data", "degradation", "loss", "guide")},
     }
