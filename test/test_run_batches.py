@@ -201,6 +201,30 @@ def test_a_run_is_not_resumed_with_other_batches(run_folder: Path, change: str, 
     assert (run_folder / "config.yaml").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("model.head=residual", "model.head kernel, not residual"),
+        (
+            "model.channels=[8, 8, 12, 12, 24]",
+            r"model.channels \(8, 8, 12, 12, 16\), not \(8, 8, 12, 12, 24\)",
+        ),
+        ("model.confidence=true", "model.confidence False, not True"),
+        ("guide={simulated: false, path: elsewhere, dropout: 0.0}", "guide.path left out, not given"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_network(run_folder: Path, change: str, says: str) -> None:
+    (run_folder / "last.ckpt").touch()
+    section, _, text = change.partition("=")
+    if "." in section:
+        config = load_config(run_folder / "config.yaml", [change])
+    else:
+        values = yaml.safe_load((run_folder / "config.yaml").read_text())
+        config = TrainConfig.from_dict({**values, section: yaml.safe_load(text)})
+    with pytest.raises(ConfigError, match=f"{says}, and its last.ckpt fits no other"):
+        run_training(config, run_folder, resume=True)
+
+
 def test_a_run_is_not_resumed_where_another_device_makes_its_batches(run_folder: Path) -> None:
     path = run_folder / "config.yaml"
     (run_folder / "last.ckpt").touch()

@@ -26,6 +26,7 @@ from training.config import SourceConfig, load_config, with_path
 from training.data.batches import BatchMaker
 from training.data.mvs_synth import RESOLUTIONS, Sample, list_samples, read_sample
 from training.data.rgbd_folder import list_pairs, read_pair
+from training.data.sources import RenderedSource
 from training.data.validation import CASES, validation_items
 from training.runner import run_training
 
@@ -287,6 +288,17 @@ def test_a_depth_of_another_size_is_one_sentence_whoever_reads_it(
     assert ended.value.exit_code == 2
     says = f"error: {tmp_path}/depth/a.png: its size (120, 160) is not its picture's, (240, 320)"
     assert capsys.readouterr().err.rstrip().endswith(says)
+
+
+def test_rendered_frames_of_two_sizes_name_the_file_and_the_sizes(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for name, width in (("a", 96), ("b", 80)):
+        cv2.imwrite(str(folder / f"{name}.jpg"), np.zeros((72, width, 3), np.uint8))
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((72, width), 20_000, np.uint16))
+    (folder / "index.jsonl").write_text('{"name": "a", "scene": "1"}\n{"name": "b", "scene": "1"}\n')
+    with pytest.raises(DataError, match="train/b has 80x72 pixels, but a has 96x72"):
+        RenderedSource(tmp_path)
 
 
 def test_a_run_on_mvs_synth_is_validated_on_its_last_hundred_samples(mvs_synth: Path) -> None:

@@ -18,11 +18,13 @@ def check_resumed(
 ) -> TrainConfig:
     """The configuration with which the run in `folder` goes on up to step `steps`.
 
-    Raises ConfigError where nothing is left to do, where a resumed run would see other batches, or where
-    `init_from` is not what it was begun from; CheckpointError where last.ckpt cannot be read.
+    Raises ConfigError where nothing is left to do, where a resumed run would have another network or see
+    other batches, or where `init_from` is not what it was begun from; CheckpointError where last.ckpt cannot
+    be read.
     """
     begun = load_config(folder / "config.yaml")
     _check_same_start(init_from, begun, folder)
+    _check_same_weights(config, begun, folder)
     _check_same_batches(config, begun, folder)
     _check_steps_left(config, begun, folder, steps)
     # The weights are those of last.ckpt; what they began from stays a part of how they came to be.
@@ -38,6 +40,27 @@ def _check_same_start(init_from: Path | None, begun: TrainConfig, folder: Path) 
             f"{begun.init_from or 'new weights'} and goes on from its last.ckpt; leave out --init-from, or "
             "start another run with it"
         )
+
+
+def _check_same_weights(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
+    """Neither network nor optimiser takes what last.ckpt holds of another."""
+    before = _what_weights_follow_from(begun)
+    for name, value in _what_weights_follow_from(config).items():
+        if before[name] != value:
+            raise ConfigError(
+                f"the run in {folder} was begun with {name} {before[name]}, not {value}, and its "
+                "last.ckpt fits no other; resume it with the same, or start another run with --init-from"
+            )
+
+
+def _what_weights_follow_from(config: TrainConfig) -> dict[str, Any]:
+    given = config.guide.path is not None
+    return {
+        **{f"model.{name}": value for name, value in dataclasses.asdict(config.model).items()},
+        "optim.parts": config.optim.parts,
+        "guide.path": "given" if given else "left out",
+        "guide.lr": "above 0" if given and config.guide.lr > 0 else "0",
+    }
 
 
 def _check_steps_left(config: TrainConfig, begun: TrainConfig, folder: Path, steps: int) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def list_frames(root: str | Path, split: str) -> list[RenderedFrame]:
         )
     rows = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
     return [RenderedFrame(row["name"], row["scene"], folder) for row in rows]
+
+
+def read_frames(
+    frames: Sequence[RenderedFrame],
+) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+    """As `read_frame`, of all of them; DataError where their sizes differ."""
+    read = [read_frame(frame) for frame in frames]
+    height, width = read[0][1].shape if read else (0, 0)
+    for frame, (_, depth) in zip(frames, read, strict=True):
+        if depth.shape != (height, width):
+            raise DataError(
+                f"{frame.folder / frame.name} has {depth.shape[1]}x{depth.shape[0]} pixels, but "
+                f"{frames[0].name} has {width}x{height}: all frames of a split must have one size"
+            )
+    return read
 
 
 def read_frame(frame: RenderedFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from depth_sr_ros.errors import DataError
 from training.data.procedural import SceneGenerator
-from training.data.rendered import list_frames, read_frame
+from training.data.rendered import list_frames, read_frames
 
 Frame = TypeVar("Frame")
 View = tuple[Tensor, Tensor]  # rgb (1, 3, H, W) in [0, 1]; depth (1, 1, H, W) metres, NaN = no surface
@@ -62,7 +62,7 @@ class RenderedSource(ViewSource):
     """
 
     def __init__(self, root: str | Path, split: str = "train", device: torch.device | str = "cpu") -> None:
-        frames = [read_frame(frame) for frame in list_frames(root, split)]
+        frames = read_frames(list_frames(root, split))
         if not frames:
             raise DataError(f"the rendered set at {str(root)!r} has no frame in its {split!r} split")
         self._rgb = torch.stack([torch.from_numpy(rgb) for rgb, _ in frames]).permute(0, 3, 1, 2).to(device)
