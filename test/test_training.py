@@ -379,6 +379,25 @@ def test_weights_from_before_the_kernel_head_start_a_network_that_has_one(tmp_pa
         _initial_network(load_config("edge_crops", ["model.fusion=add"]), str(tmp_path / "old.safetensors"))
 
 
+def test_the_shipped_weights_are_a_start_and_another_network_is_told_how_to_be_one(repo_root: Path) -> None:
+    weights = {name: str(repo_root / f"depth_sr_ros/weights/{name}.safetensors") for name in ("edge", "fast")}
+    for name, configs in (("fast", ("fast", "fast_cpu")), ("edge", ("edge_confidence", "finetune"))):
+        for config in configs:
+            assert _initial_network(load_config(config), weights[name]).confidence_head is not None
+    with pytest.raises(ConfigError) as refused:
+        _initial_network(load_config("edge_frames", ["model.channels=[8, 8, 8, 8, 8]"]), weights["edge"])
+    says = (
+        "model.channels is [32, 48, 96, 128, 192], not [8, 8, 8, 8, 8], model.confidence is True, not False"
+    )
+    changes = ["model.channels=[32, 48, 96, 128, 192]", "model.confidence=true"]
+    assert str(refused.value).endswith(
+        f"asks for: {says}; add " + " ".join(f"--set '{change}'" for change in changes)
+    )
+    assert _initial_network(load_config("edge_frames", changes), weights["edge"]).confidence_head is not None
+    with pytest.raises(ConfigError, match="asks for: 'fast', not 'edge'; choose a configuration of 'fast'$"):
+        _initial_network(load_config("edge"), weights["fast"])
+
+
 def test_whole_numbers_are_weights_of_sources_too() -> None:
     config = TrainConfig.from_dict(
         {**TINY, "data": {**TINY["data"], "sources": [{"kind": "procedural", "weight": 1}]}}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from depth_sr_ros import __version__
+from depth_sr_ros.config import ModelConfig
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.models.checkpoint import (
     CONFIDENCE_PREFIX,
@@ -96,15 +98,28 @@ def _initial_network(config: TrainConfig, source: str | None) -> DepthSRNet:
     net = DepthSRNet(config.model)
     if source:
         loaded, header = load_checkpoint(source)
-        lacks = {name: value for name, value in LATER_PARTS.items() if getattr(header.model, name) == value}
-        if header.model != dataclasses.replace(config.model, **lacks):  # type: ignore[arg-type]
-            raise ConfigError(
-                f"the checkpoint {str(source)!r} holds another network than the configuration asks for: "
-                f"{header.model} instead of {config.model}"
-            )
+        _check_same_network(source, header.model, config.model)
         fresh = {name: value for name, value in net.state_dict().items() if name.startswith(LATER_PREFIXES)}
         net.load_state_dict(fresh | loaded.state_dict())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _check_same_network(source: str, found: ModelConfig, asked: ModelConfig) -> None:
+    """ConfigError, naming what differs and the change, unless weights of `found` can start `asked`."""
+    lacks = {name for name, value in LATER_PARTS.items() if getattr(found, name) == value}
+    values, wanted = found.to_dict(), asked.to_dict()
+    differing = [name for name in values if name not in lacks and values[name] != wanted[name]]
+    if not differing:
+        return
+    if "variant" in differing:
+        difference = f"{found.variant!r}, not {asked.variant!r}; choose a configuration of {found.variant!r}"
+    else:
+        names = ", ".join(f"model.{name} is {values[name]}, not {wanted[name]}" for name in differing)
+        changes = " ".join(f"--set 'model.{name}={json.dumps(values[name])}'" for name in differing)
+        difference = f"{names}; add {changes}"
+    raise ConfigError(
+        f"the checkpoint {source!r} holds another network than the configuration asks for: {difference}"
+    )
 
 
 def _guide(config: TrainConfig) -> DepthAnythingGuide | None:
