@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from training.simulated_guide import GuideErrors
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 PARTS = ("all", "confidence")
+LARGEST_SEED = 2**32 - 1  # NumPy's
 SOURCES = ("procedural", "rendered", "mvs_synth", "rgbd_folder", "rosbag2")
 
 
@@ -165,6 +167,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check_above_zero("run", self, "epoch_steps", "threads", "devices", "nodes", "validation_frames")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ConfigError(f"run.seed is {self.seed}, but must be from 0 to {LARGEST_SEED}")
         check_choice("run.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         check_choice("run.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
 
@@ -226,7 +230,7 @@ class TrainConfig:
             loss=_build(LossConfig, "loss", _section(values, "loss")),
             run=_build(RunConfig, "run", _section(values, "run")),
             guide=_build(GuideConfig, "guide", _section(values, "guide")),
-            init_from=values.get("init_from"),
+            init_from=_checked("init_from", values.get("init_from"), str | None),
         )
 
 
@@ -293,12 +297,17 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name} is {value!r}, but must be a list")
-        return tuple(_checked(name, item, get_args(hint)[0]) for item in value)
+        items = get_args(hint)
+        if items[-1] is not Ellipsis and len(value) != len(items):
+            raise ConfigError(f"{name} is {value!r}, but must be a list of {len(items)}")
+        return tuple(_checked(name, item, items[0]) for item in value)
     if hint is float and type(value) is int:
         return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         kinds = {int: "a whole number", float: "a number (write 1.0e-3, not 1e-3)"}
         raise ConfigError(f"{name} is {value!r}, but must be {kinds.get(hint, 'text')}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value!r}, but must be a finite number")
     return value
 
 
