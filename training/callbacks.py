@@ -46,8 +46,9 @@ class NonFiniteGuard(pl.Callback):
         if self._in_a_row > MAX_SKIPPED:
             raise TrainingError(
                 f"the gradients of {self._in_a_row} steps in a row are not finite (step "
-                f"{trainer.global_step}): the run has diverged; go back to best.ckpt, and lower optim.lr or "
-                "optim.gradient_clip"
+                f"{trainer.global_step}): the run has diverged; copy best.ckpt over last.ckpt and resume "
+                "with a lower optim.gradient_clip, or start another run with a lower optim.lr from best.ckpt "
+                "(training/export.py, --init-from)"
             )
 
 

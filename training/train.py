@@ -25,7 +25,9 @@ def train(
     data: Annotated[
         Path | None, typer.Option(help="folder of the sources that name none: MVS-Synth, an RGB-D folder")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="stop after this many steps in all")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="stop after this many steps in all, rounded up to run.epoch_steps")
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="GPUs, or processes of a CPU, that train together; as run.devices")
     ] = None,
@@ -34,8 +36,9 @@ def train(
 ) -> None:
     """Train a network. Without arguments: the smoke configuration, two minutes on a CPU.
 
-    The run folder gets config.yaml, logs/*/metrics.csv, TensorBoard events, last.ckpt and best.ckpt
-    to resume from, and model.safetensors, the checkpoint that the node and `depth-sr` load.
+    The run folder gets config.yaml, logs/*/metrics.csv, TensorBoard events, last.ckpt, from which
+    --resume goes on, best.ckpt (copy it over last.ckpt to go on from there), and model.safetensors, the
+    checkpoint that the node and `depth-sr` load.
     """
     from training.config import load_config, with_path
     from training.explain import explain, report
