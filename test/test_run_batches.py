@@ -225,6 +225,13 @@ def test_a_run_is_not_resumed_with_another_network(run_folder: Path, change: str
         run_training(config, run_folder, resume=True)
 
 
+@pytest.mark.parametrize("name", ["optim.lr", "optim.residual_scale_lr", "optim.weight_decay", "guide.lr"])
+def test_a_run_is_not_resumed_with_rates_that_it_would_not_take(run_folder: Path, name: str) -> None:
+    (run_folder / "last.ckpt").touch()
+    with pytest.raises(ConfigError, match=f"{name} is 0.5, but the run .* which its last.ckpt keeps"):
+        run_training(load_config(run_folder / "config.yaml", [f"{name}=0.5"]), run_folder, resume=True)
+
+
 def test_a_run_is_not_resumed_where_another_device_makes_its_batches(run_folder: Path) -> None:
     path = run_folder / "config.yaml"
     (run_folder / "last.ckpt").touch()

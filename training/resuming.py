@@ -25,6 +25,7 @@ def check_resumed(
     begun = load_config(folder / "config.yaml")
     _check_same_start(init_from, begun, folder)
     _check_same_weights(config, begun, folder)
+    _check_same_rates(config, begun, folder)
     _check_same_batches(config, begun, folder)
     _check_steps_left(config, begun, folder, steps)
     # The weights are those of last.ckpt; what they began from stays a part of how they came to be.
@@ -61,6 +62,19 @@ def _what_weights_follow_from(config: TrainConfig) -> dict[str, Any]:
         "guide.path": "given" if given else "left out",
         "guide.lr": "above 0" if given and config.guide.lr > 0 else "0",
     }
+
+
+def _check_same_rates(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
+    """last.ckpt holds the optimiser's: another in the configuration would be written down and not used."""
+    for name in ("optim.lr", "optim.residual_scale_lr", "optim.weight_decay", "guide.lr"):
+        section, _, key = name.partition(".")
+        before, now = (getattr(getattr(each, section), key) for each in (begun, config))
+        if before != now:
+            raise ConfigError(
+                f"{name} is {now}, but the run in {folder} was begun with {before}, which its last.ckpt "
+                "keeps; resume it with the same, or start another run from its weights (training/export.py, "
+                "--init-from)"
+            )
 
 
 def _check_steps_left(config: TrainConfig, begun: TrainConfig, folder: Path, steps: int) -> None:
