@@ -191,6 +191,10 @@ def test_a_folder_that_is_no_run_has_no_batches(tmp_path: Path) -> None:
         ("guide.dropout=0.25", "another guide"),
         ("run.devices=2", "another run.devices times run.nodes"),
         ("run.nodes=2", "another run.devices times run.nodes"),
+        (
+            "run.threads=2",
+            r"another number of threads for its batches \(run.threads, or one with data.workers\)",
+        ),
     ],
 )
 def test_a_run_is_not_resumed_with_other_batches(run_folder: Path, change: str, says: str) -> None:

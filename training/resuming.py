@@ -123,7 +123,15 @@ def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
         "guide": seen,
         "run.devices times run.nodes": config.run.devices * config.run.nodes,
         "device for its batches (run.accelerator, or the CPU with data.workers)": _maker(config),
+        "number of threads for its batches (run.threads, or one with data.workers)": _threads(config),
     }
+
+
+def _threads(config: TrainConfig) -> int | None:
+    """Sums of a CPU are rounded by how many threads share them; on a GPU they do not matter."""
+    if _maker(config) != "cpu":
+        return None
+    return 1 if config.data.workers else config.run.threads
 
 
 def _maker(config: TrainConfig) -> str:
