@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from training.render.camera_effects import Blur, defocus, photograph, smear
 from training.render.credits import read_copyright, terms_of, write_credits
 from training.render.frames import FRAMES_A_SCENE, frame_name, is_worth_it, plan_jobs
 from training.render.furniture import list_furniture
+from training.render.run import _work
 from training.render.store import FrameStore
 from training.render.tracks import list_tracks
 
@@ -95,6 +97,21 @@ def test_a_set_has_one_size(tmp_path: Path) -> None:
         FrameStore(tmp_path, "val", (96, 128))
 
 
+def test_a_worker_leaves_the_lines_of_the_others_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "limit_threads", lambda count: None)  # it needs Mitsuba
+    index = tmp_path / "set" / "train" / "index.jsonl"
+    settings = default_settings(tmp_path / "set")
+    FrameStore(settings.out, "train", settings.size)
+    index.write_text('{"name": "written after this worker has read the index", "size": [0, 0]}\n')
+    before = index.read_text(), index.stat().st_ino
+    reports: queue.Queue[object] = queue.Queue()
+    _work(settings, [], 2, reports)
+    assert reports.get_nowait() is None
+    assert (index.read_text(), index.stat().st_ino) == before
+
+
 def test_a_view_of_sky_of_a_wall_or_into_an_object_is_not_worth_a_frame() -> None:
     scene = np.geomspace(1, 30, 400).reshape(20, 20).astype(np.float32)
     assert is_worth_it(scene)
@@ -123,6 +140,24 @@ def test_credits_name_every_asset_once_with_its_licence(tmp_path: Path) -> None:
     assert "- **CC-BY-SA-4.0**, 2021 Ann; 2022 Bob: data/tracks/field/ wall.spm" in text
     assert "Licence: CC-BY 3.0" in text and "- Ann: Box\n" in text
     assert len((tmp_path / "set" / "train" / "assets.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("tracks", ["data", "stk/data", "/"])
+def test_credits_of_tracks_in_a_folder_of_any_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracks: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    FrameStore(Path("set"), "train", (48, 64)).credit("one", ["data/tracks/field/wall.spm"])
+    text = write_credits(Path("set"), Path(tracks), tmp_path).read_text()
+    assert "- **unknown: see the package**, unknown: data/tracks/field/ wall.spm" in text
+
+
+def test_credits_by_a_relative_path_find_the_copyright_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_game(tmp_path).parent)
+    FrameStore(Path("set"), "train", (48, 64)).credit("one", ["data/tracks/field/wall.spm"])
+    assert "**CC-BY-SA-4.0**" in write_credits(Path("set"), Path("data"), tmp_path).read_text()
 
 
 def test_an_old_llvm_is_refused_and_a_missing_one_is_named(

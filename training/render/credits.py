@@ -74,8 +74,9 @@ def write_credits(root: Path, tracks: Path, furniture: Path) -> Path:
 def _game_lines(files: list[str], data: Path) -> Iterable[str]:
     if not files:
         return
-    # DIR/share/games/supertuxkart/data -> DIR/share/doc/supertuxkart-data/copyright
-    copyright_file = data.parents[2] / "doc" / "supertuxkart-data" / "copyright"
+    # DIR/share/games/supertuxkart/data -> DIR/share/doc/supertuxkart-data/copyright; a short relative path
+    # has not so many parents by its name
+    copyright_file = data / "../../../doc/supertuxkart-data/copyright"
     stanzas = read_copyright(copyright_file.read_text()) if copyright_file.is_file() else []
     yield "## SuperTuxKart (Debian package supertuxkart-data)\n"
     for track in sorted({file.split("/")[2] for file in files if file.startswith("data/tracks/")}):

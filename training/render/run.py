@@ -81,7 +81,8 @@ def _collect(processes: list[Any], reports: Any) -> Iterator[str]:
 def _work(settings: Settings, jobs: list[SceneJob], workers: int, reports: Any) -> None:
     try:
         backend.limit_threads(max(1, (os.cpu_count() or 1) // workers))
-        store = FrameStore(settings.out, settings.split, settings.size)
+        # the caller has tidied the index, and the other workers write to it
+        store = FrameStore(settings.out, settings.split, settings.size, tidy=False)
         for name in render_jobs(settings, jobs, store):
             reports.put(name)
         reports.put(None)

@@ -31,8 +31,12 @@ def encode_depth(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 class FrameStore:
     """One split of a set. A frame is finished when its line stands in the index and its files exist."""
 
-    def __init__(self, root: Path, split: str, size: tuple[int, int]) -> None:
-        """DataError where the folder holds frames of another size: one set must have one."""
+    def __init__(self, root: Path, split: str, size: tuple[int, int], tidy: bool = True) -> None:
+        """DataError where the folder holds frames of another size: one set must have one.
+
+        `tidy`: write the index again without the lines of frames that were deleted or cut off. Not while
+        another process adds lines: one of them could be lost.
+        """
         self.folder, self._split, self._size = root / split, split, size
         self.folder.mkdir(parents=True, exist_ok=True)
         self._index, self._assets = self.folder / "index.jsonl", self.folder / "assets.jsonl"
@@ -43,8 +47,8 @@ class FrameStore:
             raise DataError(
                 f"{self.folder} holds frames of {height}x{width}: give this --size, or another --out"
             )
-        # without the lines of frames that were deleted or cut off
-        _replace(self._index, "".join(json.dumps(row) + "\n" for row in self.rows.values()).encode())
+        if tidy:
+            _replace(self._index, "".join(json.dumps(row) + "\n" for row in self.rows.values()).encode())
         self._credited = {row["scene"] for row in read_lines(self._assets)}
 
     def _has_files(self, name: str) -> bool:
