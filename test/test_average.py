@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from test_models import _trained_like as random_net
+from typer.testing import CliRunner
 
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from training.average import app
 
 SCRIPT = Path(__file__).parents[1] / "training/average.py"
 
@@ -53,3 +55,9 @@ def test_what_cannot_be_averaged_is_one_sentence(
     out = tmp_path / "out.safetensors"
     ended = run(*(files[i] for i in which), "--share", share, "--out", out)
     assert ended.returncode == 2 and sentence in " ".join(ended.stderr.split()) and not out.exists()
+
+
+def test_an_average_without_a_place_is_one_sentence(files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "absent" / "out.safetensors"
+    ended = CliRunner().invoke(app, [*map(str, files[:2]), "--out", str(out)])
+    assert ended.exit_code == 2 and "absent does not exist: make it first" in ended.output

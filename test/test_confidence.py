@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.config import VARIANTS, ModelConfig
@@ -21,7 +22,7 @@ from depth_sr_ros.models.depth_sr import DepthSRNet
 from training.config import load_config
 from training.data.batches import BatchMaker
 from training.evaluate_confidence import TOLERANCE as JUDGED_TOLERANCE
-from training.evaluate_confidence import calibration, spearman
+from training.evaluate_confidence import app, calibration, spearman
 from training.losses import laplace_loss
 from training.module import DepthSRModule
 from training.runner import run_training
@@ -184,3 +185,9 @@ def test_calibration_of_a_perfect_and_of_a_useless_confidence() -> None:
     useless = calibration([rng.random(20_000)], [error])
     assert abs(useless.spearman) < 0.03 and not useless.is_monotone
     assert spearman(np.array([1.0, 2.0, 3.0]), np.array([9.0, 5.0, 1.0])) == pytest.approx(-1)
+
+
+def test_numbers_that_cannot_be_written_are_said_before_the_work(tmp_path: Path) -> None:
+    words = ["--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "absent" / "numbers.json")]
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 2 and "absent does not exist: make it first" in ended.output

@@ -217,6 +217,8 @@ def test_the_command_prints_and_saves_the_table(rendered: Path) -> None:
         (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
         (["--checkpoint", "none", "--data", "real"], "no such file"),
         (["--checkpoint", "none", "--data", "rendered-val", "--limit", "0"], "limit is 0"),
+        # before the frames, which are missing here, are read
+        (["--checkpoint", "none", "--data", "real", "--out", "rendered/val/index.jsonl/x"], "cannot be made"),
     ],
 )
 def test_bad_arguments_are_one_sentence(rendered: Path, options: list[str], says: str) -> None:
@@ -320,6 +322,19 @@ def bicubic_rmse(case: dict) -> float:
     return float(case["methods"]["bicubic"]["rmse"]["mean"])
 
 
+def test_a_wrong_guide_needs_a_second_frame() -> None:
+    same = frames(1) * 2
+    with Progress(disable=True) as progress:
+        for given in (frames(1), same):
+            with pytest.raises(ConfigError, match="there is one frame: give --limit 2"):
+                evaluate(given, [4], ["clean"], 1, {}, progress, ["perfect", "wrong"])
+
+
+def test_a_device_that_is_none_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="device is 'gpu', but must be"):
+        load_network(None, "gpu", "float32")
+
+
 def test_guides_for_weights_that_take_none_are_refused() -> None:
     command = [sys.executable, "training/evaluate.py", "--data", "procedural", "--guides", "perfect"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
@@ -328,7 +343,7 @@ def test_guides_for_weights_that_take_none_are_refused() -> None:
 
 def test_one_command_scores_every_variant_that_ships_without_and_with_a_guide(tmp_path: Path) -> None:
     out = tmp_path / "all"
-    words = "--data procedural --limit 1 --profiles clean --scales 4 --others fast --guides perfect wrong"
+    words = "--data procedural --limit 1 --profiles clean --scales 4 --others fast --guides perfect noisy"
     command = [sys.executable, "training/evaluate.py", *words.split(), "--out", str(out)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert ended.returncode == 0, ended.stderr
@@ -340,7 +355,7 @@ def test_one_command_scores_every_variant_that_ships_without_and_with_a_guide(tm
         *METHODS,
         OURS,
         "fast",
-        *(guided("fast", g) for g in ("perfect", "wrong")),
+        *(guided("fast", g) for g in ("perfect", "noisy")),
         OURS_AT_LR,
         LR_ERROR,
     }

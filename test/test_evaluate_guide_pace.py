@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from test_models import _trained_like as random_net
+from typer.testing import CliRunner
 
 from depth_sr_ros.models.checkpoint import save_checkpoint
 from training.data.procedural_sequence import Sequence
-from training.evaluate_guide_pace import MOST_AGE, PACES, guides, motion, paces
+from training.evaluate_guide_pace import MOST_AGE, PACES, app, guides, motion, paces
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,11 @@ def test_the_command_prints_a_table_and_writes_the_numbers(repo_root: Path, tmp_
     record = json.loads(out.read_text())
     assert [row["guide"] for row in record["rows"]] == ["perfect", "noisy"] * 3
     assert np.isfinite([row["rmse_m"] for row in record["rows"]]).all()
+
+
+def test_numbers_that_cannot_be_written_are_said_before_the_work(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["--rooms", "0", "--out", str(tmp_path / "absent" / "pace.json")])
+    assert ended.exit_code == 2 and "absent does not exist: make it first" in ended.output
 
 
 def test_a_network_without_a_guide_is_refused_in_one_sentence(repo_root: Path) -> None:

@@ -27,6 +27,7 @@ def average(
     confidence head is averaged too, and wants to be trained again: --config edge_confidence.
     """
     from depth_sr_ros import __version__
+    from depth_sr_ros.depth_io import check_writable
     from depth_sr_ros.errors import ConfigError
     from depth_sr_ros.models.checkpoint import load_checkpoint, name_and_hash, save_checkpoint
     from training.command_line import errors_in_one_sentence
@@ -34,6 +35,7 @@ def average(
     with errors_in_one_sentence():
         if not 0 <= share <= 1:
             raise ConfigError(f"--share is {share}, but must be from 0 to 1")
+        check_writable(out)
         (net, header), (other, other_header) = load_checkpoint(first), load_checkpoint(second)
         if header.model != other_header.model:
             raise ConfigError(f"{first} and {second} hold networks of different architectures")

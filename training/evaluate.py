@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from depth_sr_ros.baselines import METHODS, run_baseline
 from depth_sr_ros.config import VARIANTS
 from depth_sr_ros.degradation import PROFILES, SEEDED, crop_to_multiple, degrade
+from depth_sr_ros.depth_io import check_writable, make_folder
 from depth_sr_ros.errors import ConfigError, DataError, DepthSRError
 from depth_sr_ros.metrics import BORDER_PX, BoolArray, depth_metrics, near_edge_mask
 from training.data.root import data_root
@@ -66,14 +67,14 @@ def load_network(
     """
     import torch
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device is {device!r}, but torch sees no CUDA device; use cpu")
     dtype = getattr(torch, precision)
 
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
     from depth_sr_ros.models.depth_sr import LRInput
+    from depth_sr_ros.ways import resolve_device
     from training.shared_encoders import SharedEncoders
 
+    device = str(resolve_device(device))
     path = checkpoint or shipped_checkpoint(variant)
     model, header = load_checkpoint(path, device)
     native = None
@@ -183,8 +184,11 @@ def evaluate(
 ) -> list[Score]:
     """Run the protocol; a profile that draws nothing runs once, whatever `seeds`.
 
-    `guides`, of GUIDES, are given to the networks that take them, beside none.
+    `guides`, of GUIDES, are given to the networks that take them, beside none. ConfigError where a wrong one
+    is wanted and there is no other frame to take it from.
     """
+    if "wrong" in (guides or []) and len({frame.name for frame in frames}) < 2:
+        raise ConfigError("a wrong guide is another frame's, and there is one frame: give --limit 2 or more")
     scores = []
     runs = len(scales) * sum(seeds if profile in SEEDED else 1 for profile in profiles)
     task = progress.add_task("evaluating", total=len(frames) * runs)
@@ -265,11 +269,18 @@ def save(
     )
     record = {"command": command, "weights": weights, "cases": cases}
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
         Path(f"{stem}.md").write_text(text)
         Path(f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
     except OSError as error:
         raise DataError(f"{stem}.md: cannot be written: {error.strerror}") from error
+
+
+def _check_place(stem: Path) -> Path:
+    """The stem, its folder made; DataError when `save` could not write there."""
+    make_folder(stem.parent)
+    for ending in (".md", ".json"):
+        check_writable(f"{stem}{ending}")
+    return stem
 
 
 def _summary_tables(cases: list[dict[str, Any]]) -> list[TextTable]:
@@ -299,6 +310,7 @@ def main(arguments: list[str]) -> int:
     console = Console(width=max(Console().width, TABLE_WIDTH))
     try:
         networks, weights = _load_networks(options)
+        stem = _check_place(options.out or Path("runs") / f"evaluation-{'-'.join(options.data)}")
         frames = [f for data in options.data for f in load_frames(data, data_root(), options.limit, seed=0)]
         frames = [misregistered(frame, options.misregistration) for frame in frames]
         with Progress(
@@ -308,13 +320,13 @@ def main(arguments: list[str]) -> int:
                 frames, options.scales, options.profiles, options.seeds, networks, bar, options.guides
             )
         cases = summarise(scores)
-        stem = options.out or Path("runs") / f"evaluation-{'-'.join(options.data)}"
+        # before they are saved, which may still fail: the disk is full by now
+        for table in (*map(case_table, cases), *reversed(_summary_tables(cases))):
+            console.print(table.to_rich())
         save(stem, arguments, weights, cases)
     except DepthSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for table in (*map(case_table, cases), *reversed(_summary_tables(cases))):
-        console.print(table.to_rich())
     console.print(f"wrote {stem}.md and {stem}.json")
     return 0
 

@@ -78,9 +78,12 @@ def main(
     out: Annotated[Path | None, typer.Option(help="also write the numbers to this .json file")] = None,
 ) -> None:
     """Print, for each profile and scale, Spearman's correlation and a table of the confidence's tenths."""
+    from depth_sr_ros.depth_io import check_writable
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
+        if out is not None:
+            check_writable(out)
         cases = _run(data, limit, profiles or ["noisy", "clean"], scales or [4, 8], checkpoint)
     _print(cases)
     if out is not None:

@@ -17,6 +17,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from depth_sr_ros.depth_io import check_writable
 from depth_sr_ros.errors import ConfigError
 from training.command_line import errors_in_one_sentence
 
@@ -136,6 +137,8 @@ def main(
 ) -> None:
     """Print RMSE of a network with relative depth of earlier frames, made from their truth."""
     with errors_in_one_sentence():
+        if out is not None:
+            check_writable(out)
         settings = Settings(rooms, frames, loop, width, height)
         rows, moved = _run(settings, checkpoint)
     _print(rows, moved)
