@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from rich.progress import Progress
+from typer.testing import CliRunner
 
 from depth_sr_ros.baselines import METHODS, run_baseline
 from depth_sr_ros.degradation import degrade
@@ -31,6 +32,7 @@ from training.eval_report import (
     verdict_table,
 )
 from training.evaluate import Network, evaluate, load_network
+from training.evaluate_crops import app as app_crops
 
 
 def frames(count: int = 2) -> list[EvalFrame]:
@@ -191,6 +193,27 @@ def test_a_missing_rendered_set_or_file_is_named(rendered: Path, tmp_path: Path)
     (frame.folder / f"{frame.name}.jpg").unlink()
     with pytest.raises(DataError, match="val_room_1_00"):
         read_frame(frame)
+
+
+def test_a_line_of_the_index_that_was_cut_off_is_no_frame_and_a_damaged_one_is_named(rendered: Path) -> None:
+    index = rendered / "rendered" / "val" / "index.jsonl"
+    whole = index.read_text()
+    for tail in ('{"name": "val_room_2', '{"name": "val_room_2_00"}'[:-1], "\n\n"):
+        index.write_text(whole + tail)
+        assert len(list_frames(rendered / "rendered", "val")) == 2
+    for damaged in ('{"name": "val_ro\n', '{"name": "a"}\n', "7\n"):
+        index.write_text(whole + damaged + whole)
+        with pytest.raises(DataError, match=r"index\.jsonl: line 3 is damaged"):
+            list_frames(rendered / "rendered", "val")
+
+
+def test_a_crop_that_fits_into_no_frame_is_refused(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPTH_SR_DATA", str(rendered))
+    ended = CliRunner().invoke(app_crops, ["--side", "128"])
+    assert ended.exit_code == 2
+    assert "side is 128, but val_room_1_00 has 96x128 pixels: give a smaller one" in " ".join(
+        ended.output.split()
+    )
 
 
 def command(script: str, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

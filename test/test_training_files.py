@@ -105,6 +105,14 @@ def test_a_gap_in_the_numbers_is_a_half_downloaded_set(mvs_synth: Path, tmp_path
         list_samples(tmp_path / "GTAV_540", "train")
 
 
+def test_what_a_download_left_beside_the_files_is_no_frame(mvs_synth: Path, tmp_path: Path) -> None:
+    root = tmp_path / "GTAV_540"
+    subprocess.run(["cp", "-rs", mvs_synth, root], check=True)
+    for name in ("depths/0001.exr.part", "depths/0052.exr.part", "images/0000 (1).png", "images/00011.png"):
+        (root / "0001" / name).touch()
+    assert len(list_samples(root, "train")) == 4 and len(list_samples(root, "val")) == 100
+
+
 @pytest.mark.parametrize("name", RESOLUTIONS)
 def test_each_resolution_is_read(mvs_synth: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to(mvs_synth)

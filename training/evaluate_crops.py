@@ -65,11 +65,17 @@ def _run(side: int, margin: int, limit: int, checkpoint: Path | None) -> None:
     logs: dict[str, list[float]] = {}
     for number, frame in enumerate(track(load_frames("rendered-val", data_root(), limit, seed=0), "frames")):
         rgb, truth = crop_to_multiple(frame.rgb), crop_to_multiple(frame.depth)
+        places = crops(truth.shape[0], truth.shape[1], side)
+        if not places:
+            height, width = truth.shape
+            raise ConfigError(
+                f"side is {side}, but {frame.name} has {height}x{width} pixels: give a smaller one"
+            )
         for profile, scale in CASES:
             lr = degrade(truth, scale, profile, np.random.default_rng(number))
             whole = resolver(lr, rgb, None)
             squares = np.zeros(2)
-            for rows, columns in crops(truth.shape[0], truth.shape[1], side):
+            for rows, columns in places:
                 small = tuple(slice(s.start // scale, s.stop // scale) for s in (rows, columns))
                 if not np.isfinite(lr[small]).any():
                     continue

@@ -24,6 +24,7 @@ UNIT_M = 0.1
 CLIP = 300.0  # in these units: the published range
 VALIDATION_SAMPLES = 100  # the last in sorted order, which is sequence 0119 of the whole set
 SPLITS = ("train", "val")
+PATTERNS = ("images/[0-9][0-9][0-9][0-9].png", "depths/[0-9][0-9][0-9][0-9].exr")
 RESOLUTIONS = ("GTAV_1080", "GTAV_720", "GTAV_540")
 
 
@@ -43,12 +44,13 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
     """
     check_choice("split", split, SPLITS)
     folder = _resolution_folder(Path(root))
-    sequences = {p.name for p in folder.iterdir() if p.is_dir() and re.fullmatch(r"\d{4}", p.name)}
+    sequences = {p.name for p in folder.iterdir() if p.is_dir() and re.fullmatch("[0-9]{4}", p.name)}
     samples, missing = [], []
     for sequence in (folder / name for name in _counted(sequences)):
         if not sequence.is_dir():
             missing.append(sequence)
-        names = {p.stem for kind in ("images", "depths") for p in (sequence / kind).glob("[0-9]*.*")}
+        # by their whole names, without what a download leaves beside them: 0001.exr.part, "0000 (1).png"
+        names = {p.stem for pattern in PATTERNS for p in sequence.glob(pattern)}
         for name in _counted(names):
             sample = Sample(sequence / "images" / f"{name}.png", sequence / "depths" / f"{name}.exr")
             missing += [path for path in (sample.image, sample.depth) if not path.is_file()]

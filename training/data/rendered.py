@@ -34,7 +34,11 @@ def decode_depth(code: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
 
 
 def list_frames(root: str | Path, split: str) -> list[RenderedFrame]:
-    """Frames of one split of the set at `root`, in the index's order; DataError when it is not there."""
+    """Frames of one split of the set at `root`, in the index's order; DataError when it is not there.
+
+    A last line that was cut off is no frame yet, as for a render that goes on; another damaged one is a
+    DataError.
+    """
     check_choice("split", split, SPLITS)
     folder = Path(root) / split
     index = folder / "index.jsonl"
@@ -42,8 +46,17 @@ def list_frames(root: str | Path, split: str) -> list[RenderedFrame]:
         raise DataError(
             f"no rendered set at {root}: {index} is missing; set DEPTH_SR_DATA to the folder above it"
         )
-    rows = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
-    return [RenderedFrame(row["name"], row["scene"], folder) for row in rows]
+    frames = []
+    lines = index.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None:
+                frames.append(RenderedFrame(row["name"], row["scene"], folder))
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines) or line.endswith("\n"):
+                raise DataError(f"{index}: line {number} is damaged, or no frame's: delete it") from error
+    return frames
 
 
 def read_frames(
