@@ -25,9 +25,11 @@ from training.command_line import errors_in_one_sentence
 from training.config import SourceConfig, load_config, with_path
 from training.data.batches import BatchMaker
 from training.data.mvs_synth import RESOLUTIONS, Sample, list_samples, read_sample
+from training.data.rendered import list_frames, read_frame
 from training.data.rgbd_folder import list_pairs, read_pair
 from training.data.sources import RenderedSource
 from training.data.validation import CASES, validation_items
+from training.render.store import FrameStore
 from training.runner import run_training
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -318,3 +320,23 @@ def test_a_run_on_mvs_synth_is_validated_on_its_last_hundred_samples(mvs_synth: 
         rgb, depth = read_sample(sample, clip=True)
         np.testing.assert_array_equal(item.rgb, crop_to_multiple(rgb))
         np.testing.assert_array_equal(item.truth, crop_to_multiple(depth))
+
+
+def test_a_run_on_frames_of_ones_own_is_validated_on_theirs_unless_there_is_the_shared_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPTH_SR_DATA", str(tmp_path / "data"))
+    sources = [SourceConfig("procedural"), SourceConfig("rendered", path=str(tmp_path / "own"))]
+
+    def fill(root: Path, brightness: int) -> None:
+        store = FrameStore(root, "val", (64, 96))
+        rgb, depth = np.full((64, 96, 3), brightness, np.uint8), np.full((64, 96), 2, np.float32)
+        store.write("val_room_a", rgb, depth, scene="room", fov_x_deg=60.0)
+
+    FrameStore(tmp_path / "own", "val", (64, 96))  # a set without a frame yet
+    assert validation_items(1, sources)[0].rgb.shape == (256, 320, 3), "a procedural one"
+    for root, brightness in ((tmp_path / "own", 50), (tmp_path / "data" / "rendered", 200)):
+        fill(root, brightness)
+        np.testing.assert_array_equal(
+            validation_items(1, sources)[0].rgb, read_frame(list_frames(root, "val")[0])[0]
+        )

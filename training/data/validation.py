@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed validation set of a run: MVS-Synth's own, rendered/val or procedural, under the protocol."""
+"""The fixed validation set of a run: MVS-Synth's own, rendered frames or procedural, under the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ class ValidationItem:
 def validation_items(frames: int, sources: Sequence[SourceConfig] = ()) -> list[ValidationItem]:
     """`frames` evenly spaced frames under each case.
 
-    Of MVS-Synth's last 100 samples where it is among the run's `sources`, as published; else of rendered/val;
-    procedural ones where that is missing.
+    Of MVS-Synth's last 100 samples where it is among the run's `sources`, as published; else of rendered/val
+    under DEPTH_SR_DATA, by which runs can be compared; else of `val` in the folder of a rendered source;
+    procedural ones where all are missing.
     """
     items = []
     for number, (rgb, depth) in enumerate(_views(frames, sources)):
@@ -62,9 +64,10 @@ def _views(frames: int, sources: Sequence[SourceConfig]) -> list[View]:
     for source in sources:
         if source.kind == "mvs_synth" and source.path is not None:
             return [read_sample(each, clip=source.clip) for each in spaced(list_samples(source.path, "val"))]
-    root = data_root() / "rendered"
-    if (root / "val" / "index.jsonl").is_file():
-        return [read_frame(each) for each in spaced(list_frames(root, "val"))]
+    own = [Path(source.path) for source in sources if source.kind == "rendered" and source.path is not None]
+    for root in (data_root() / "rendered", *own):
+        if (root / "val" / "index.jsonl").is_file() and (held_out := list_frames(root, "val")):
+            return [read_frame(each) for each in spaced(held_out)]
     return _procedural_views(frames)
 
 
