@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,11 @@ from render_assets import default_settings, make_furniture, make_game
 
 from depth_sr_ros.errors import ConfigError, DataError
 from training.data.rendered import list_frames, read_frame
-from training.render import backend
+from training.render import backend, run
 from training.render.camera_effects import Blur, defocus, photograph, smear
 from training.render.credits import read_copyright, terms_of, write_credits
-from training.render.frames import FRAMES_A_SCENE, frame_name, is_worth_it, plan_jobs
+from training.render.frames import FRAMES_A_SCENE, SceneJob, Settings, frame_name, is_worth_it, plan_jobs
 from training.render.furniture import list_furniture
-from training.render.run import _work
 from training.render.store import FrameStore
 from training.render.tracks import list_tracks
 
@@ -107,9 +107,23 @@ def test_a_worker_leaves_the_lines_of_the_others_in_the_index(
     index.write_text('{"name": "written after this worker has read the index", "size": [0, 0]}\n')
     before = index.read_text(), index.stat().st_ino
     reports: queue.Queue[object] = queue.Queue()
-    _work(settings, [], 2, reports)
+    run._work(settings, [], 2, reports)
     assert reports.get_nowait() is None
     assert (index.read_text(), index.stat().st_ino) == before
+
+
+def say_what_an_interrupt_does(
+    settings: Settings, jobs: list[SceneJob], workers: int, reports: queue.Queue[str | None]
+) -> None:
+    reports.put(str(signal.getsignal(signal.SIGINT)))
+    reports.put(None)
+
+
+def test_an_interrupt_is_for_the_parent_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_work", say_what_an_interrupt_does)
+    before = signal.getsignal(signal.SIGINT)
+    assert list(run.render_in_processes(default_settings(tmp_path), [], 1)) == [str(signal.SIG_IGN)]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_view_of_sky_of_a_wall_or_into_an_object_is_not_worth_a_frame() -> None:
@@ -209,6 +223,6 @@ def test_missing_assets_name_their_packages(tmp_path: Path) -> None:
 )
 def test_a_wrong_argument_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), *arguments]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 2 and message in run.stderr
-    assert "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2 and message in ended.stderr
+    assert "Traceback" not in ended.stderr and len(ended.stderr.strip().splitlines()) == 1

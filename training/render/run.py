@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,8 +48,13 @@ def render_in_processes(settings: Settings, jobs: list[SceneJob], workers: int) 
         context.Process(target=_work, args=(settings, jobs[number::workers], workers, reports), daemon=True)
         for number in range(workers)
     ]
-    for process in processes:
-        process.start()
+    # Ctrl-C goes to all processes: the workers inherit that it is ignored, and the parent ends them
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for process in processes:
+            process.start()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield from _collect(processes, reports)
     finally:
