@@ -353,9 +353,13 @@ def test_a_wrong_guide_needs_a_second_frame() -> None:
                 evaluate(given, [4], ["clean"], 1, {}, progress, ["perfect", "wrong"])
 
 
-def test_a_device_that_is_none_is_one_sentence() -> None:
-    with pytest.raises(ConfigError, match="device is 'gpu', but must be"):
-        load_network(None, "gpu", "float32")
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [("gpu", "must be cpu, cuda or"), ("mps", "must be"), ("cuda:99", "CUDA devices; use cpu")],
+)
+def test_a_device_that_is_not_here_is_one_sentence(device: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"--device is '{device}', but .*{says}"):
+        load_network(None, device, "float32")
 
 
 def test_guides_for_weights_that_take_none_are_refused() -> None:

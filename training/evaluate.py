@@ -71,10 +71,9 @@ def load_network(
 
     from depth_sr_ros.models.checkpoint import load_checkpoint, shipped_checkpoint, weights_hash
     from depth_sr_ros.models.depth_sr import LRInput
-    from depth_sr_ros.ways import resolve_device
     from training.shared_encoders import SharedEncoders
 
-    device = str(resolve_device(device))
+    _check_device(device)
     path = checkpoint or shipped_checkpoint(variant)
     model, header = load_checkpoint(path, device)
     native = None
@@ -101,6 +100,21 @@ def load_network(
 
     about = {"path": str(path), "sha256": weights_hash(path), **json.loads(header.to_json())}
     return Network(upsample, None if model.config.guide == "none" else sees), about
+
+
+def _check_device(device: str) -> None:
+    """ConfigError unless torch has such a device here."""
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device is {device!r}, but must be cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"--device is {device!r}, but torch sees {count} CUDA devices; use cpu")
 
 
 def guides_of(frames: list[EvalFrame], index: int, wanted: list[str], seed: int) -> dict[str, Depth]:
