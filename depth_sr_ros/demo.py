@@ -5,26 +5,30 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from depth_sr_ros.demo_sequence import SHIPPED_SEQUENCE
 from depth_sr_ros.depth_io import make_folder
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.ros_domain import isolate
 
+if TYPE_CHECKING:
+    from depth_sr_ros.ros.main import StopSignals
+    from depth_sr_ros.ros.processes import Processes
+
 RATES_HZ = (1.0, 60.0)
-STOP_TIMEOUT_S = 10.0
 POLL_PERIOD_S = 0.1
-LOG_LINES = 15
+# What a shell reports for a process that SIGINT ended.
+STOPPED = 130
 
 
 def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
     """Plays the shipped sequence through the node and scores what comes back; returns the exit code.
 
+    A signal ends it, all three processes included: 130.
     Writes `demo.png`, `demo.json` and the logs of the node and the camera into `out`.
 
     Args:
@@ -46,14 +50,14 @@ def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
         )
     if not SHIPPED_SEQUENCE.is_dir():
         raise DataError(f"the demo's sequence is not at {SHIPPED_SEQUENCE}: install the package again")
-    from depth_sr_ros.ros.processes import end
+    from depth_sr_ros.ros.main import StopSignals
+    from depth_sr_ros.ros.processes import Processes
 
     make_folder(out)
-    processes = _start(out, rate, frames)
-    try:
-        return _supervise(processes, out)
-    finally:
-        end(processes.values(), STOP_TIMEOUT_S)
+    signals = StopSignals()
+    with Processes(_environment(), logs=out) as processes:
+        _start(processes, out, rate, frames)
+        return _supervise(processes, signals)
 
 
 def _environment() -> dict[str, str]:
@@ -66,48 +70,34 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _start(out: Path, rate: float, frames: int | None) -> dict[str, subprocess.Popen]:
+def _start(processes: Processes, out: Path, rate: float, frames: int | None) -> None:
     """The viewer first, so that it hears everything; the camera waits for both others by itself."""
-    environment = _environment()
-    sequence = ["--sequence", str(SHIPPED_SEQUENCE)]
+    sequence: list[object] = ["--sequence", SHIPPED_SEQUENCE]
     if frames is not None:
-        sequence += ["--frames", str(frames)]
-    commands = {
-        "viewer": ["depth_sr_ros.ros.demo_viewer", *sequence, "--out", str(out)],
-        "node": ["depth_sr_ros.ros.main"],
-        "camera": ["depth_sr_ros.ros.demo_camera", *sequence, "--rate", str(rate)],
-    }
-    processes: dict[str, subprocess.Popen] = {}
-    for name, command in commands.items():
-        # The viewer has the terminal, for its progress bar.
-        with open(os.devnull if name == "viewer" else _log(out, name), "wb") as log:
-            stream = None if name == "viewer" else log
-            processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *command], env=environment, stdout=stream, stderr=stream
-            )
-    return processes
+        sequence += ["--frames", frames]
+    # The viewer has the terminal, for its progress bar.
+    processes.start("viewer", "depth_sr_ros.ros.demo_viewer", [*sequence, "--out", out], has_terminal=True)
+    processes.start("node", "depth_sr_ros.ros.main")
+    processes.start("camera", "depth_sr_ros.ros.demo_camera", [*sequence, "--rate", rate])
 
 
-def _supervise(processes: dict[str, subprocess.Popen], out: Path) -> int:
+def _supervise(processes: Processes, signals: StopSignals) -> int:
     """Waits for the viewer's end; a node or camera that fails ends the demo with the end of its log."""
-    while processes["viewer"].poll() is None:
-        for name in ("node", "camera"):
-            if processes[name].poll() is not None:
-                return _complain(name, out)
+    others = ("node", "camera")
+    while processes.ended("viewer") is None:
+        if signals.received:
+            return STOPPED
+        for name in others:
+            if processes.ended(name) is not None:
+                return _complain(processes, name)
         time.sleep(POLL_PERIOD_S)
-    for name in ("node", "camera"):
-        processes[name].send_signal(signal.SIGINT)
-        if processes[name].wait(STOP_TIMEOUT_S):
-            return _complain(name, out)
-    return processes["viewer"].returncode
+    codes = processes.stop()
+    for name in others:
+        if codes[name]:
+            return _complain(processes, name)
+    return codes["viewer"]
 
 
-def _complain(name: str, out: Path) -> int:
-    log = _log(out, name)
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    print(f"the {name} failed; the end of {log}:", *lines, sep="\n", file=sys.stderr)
+def _complain(processes: Processes, name: str) -> int:
+    print(processes.complaint(name), file=sys.stderr)
     return 1
-
-
-def _log(out: Path, name: str) -> Path:
-    return out / f"{name}.log"

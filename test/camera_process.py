@@ -33,7 +33,7 @@ def main(folder: Path, rate_hz: float) -> None:
     focal = 0.9 * width
     info = pinhole_camera_info((width, height), (focal, focal), ((width - 1) / 2, (height - 1) / 2))
     player = SequencePlayer(info, "kinect_color_optical_frame")
-    player.wait_until_heard()
+    player.wait_until_heard(is_stopped=lambda: signals.received)
     frames = (Frame(*frame) for frame in zip(rgb, depth, map(int, stamps), strict=True))
     sent = dict(player.play(frames, rate_hz, lambda: not signals.received))
     (folder / "sent.json").write_text(json.dumps(sent))

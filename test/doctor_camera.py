@@ -34,7 +34,7 @@ def run(fault: str) -> int:
     pictures = [(rgb_view(rgb)[0], depth_view(depth)[0]) for rgb, depth in scene(RGB_SIZE, DEPTH_SIZE)]
     print("started", flush=True)
     if fault == "late":
-        wait_for_subscriber(player.depth_publisher)
+        wait_for_subscriber(player.depth_publisher, is_stopped=lambda: signals.received)
         time.sleep(3.0)
     sent, start = 0, time.monotonic()
     while not signals.received:

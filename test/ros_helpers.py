@@ -43,6 +43,14 @@ def start_ros() -> None:
         rclpy.init()
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, fetched by its parent or not."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class PythonProcess:
     """A Python process with its output in a file; killed at the end of the `with` block if it still runs."""
 
@@ -94,6 +102,17 @@ class PythonProcess:
             if not self.is_running or time.monotonic() > deadline:
                 pytest.fail(f"the process did not print {text!r} but:\n{self.output}")
             time.sleep(0.02)
+
+    def wait_for_children(self, *parts: str) -> dict[int, str]:
+        """Until it has a child for each part of a command line; returns process ids and command lines."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            found = {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
+            if all(any(part in line for line in found.values()) for part in parts):
+                return found
+            assert self.is_running and time.monotonic() < deadline, self.output
+            time.sleep(0.05)
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Its exit code; fails the test with its output when it does not end."""

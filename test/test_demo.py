@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from depth_sr_ros.demo import run_demo
 from depth_sr_ros.demo_sequence import SHIPPED_SEQUENCE, read_intrinsics, read_sequence, write_sequence
@@ -113,6 +117,51 @@ def test_a_sequence_is_read_as_it_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a.truth_mm, b.truth_mm)
         assert np.abs(a.rgb.astype(int) - b.rgb).mean() < 3  # JPEG twice
     assert read_intrinsics(tmp_path / "copy") == read_intrinsics()
+
+
+def test_sigterm_ends_all_processes_of_the_demo(tmp_path: Path) -> None:
+    helpers = pytest.importorskip("ros_helpers")
+    run = ["-m", "depth_sr_ros.cli", "demo", "--out", tmp_path]
+    with helpers.PythonProcess(run) as process:
+        found = process.wait_for_children("demo_viewer", "ros.main", "demo_camera")
+        process.send(signal.SIGTERM)
+        assert process.wait(30) == 130, process.output
+        assert "Traceback" not in process.output
+        assert all(helpers.has_ended(pid) for pid in found)
+    assert (tmp_path / "camera.log").is_file()
+
+
+def test_a_camera_that_waits_ends_well_on_a_signal() -> None:
+    helpers = pytest.importorskip("ros_helpers")
+    listener = helpers.Listener(outputs=False)
+    line = ["-m", "depth_sr_ros.ros.demo_camera", "--sequence", SHIPPED_SEQUENCE, "--frames", "2"]
+    with (
+        helpers.PythonProcess(line) as demo,
+        helpers.PythonProcess(["-m", "depth_sr_ros.ros.synthetic_camera"]) as synthetic,
+    ):
+        nodes = {"demo_camera", "synthetic_camera"}
+        listener.spin_until(lambda: nodes <= set(listener.node.get_node_names()), process=demo)
+        for camera in (demo, synthetic):
+            camera.send(signal.SIGTERM)
+        start = time.monotonic()
+        for camera in (demo, synthetic):
+            assert camera.wait(20) == 0, camera.output
+        assert time.monotonic() - start < 8
+    listener.close()
+
+
+def test_without_diagnostics_the_viewer_makes_no_numbers_up(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 is installed")
+    from depth_sr_ros.ros.demo_viewer import COUNTERS, Received, Result, report
+
+    image = Received(1, 2, np.ones((2, 2), np.float32))
+    console = Console(file=io.StringIO())
+    report(Result({1: image}, {1: image}, {}, {}), [], tmp_path, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "sent 1 pairs, viewer received 1\n" in printed and "no diagnostics received" in printed
+    assert "-1" not in printed and "transport loss" not in printed
+    numbers = summary(tmp_path)
+    assert all(numbers[key] is None for key in (*COUNTERS, "engine"))
 
 
 @pytest.mark.parametrize(("rate", "frames"), [(0.0, None), (1000.0, None), (15.0, 1)])

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the live tests need rclpy")
 
-from ros_helpers import PythonProcess
+from ros_helpers import PythonProcess, has_ended
 
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.ros.soak_report import Outcome, Sample, Settings, broken_identities, slope, write_json
@@ -30,30 +29,6 @@ REST = {
     **{"pairs": 9, "overwritten": 2, "waiting": 0, "processing": 1, "published": 5},
     **{"publish_errors": 0, "bad": 1, "failed": 0},
 }
-
-
-def children(process: PythonProcess) -> dict[int, str]:
-    """Process id and command line of what it has started."""
-    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
-
-
-def wait_for_children(process: PythonProcess, *parts: str) -> dict[int, str]:
-    """Until it has a child for each part of a command line."""
-    deadline = time.monotonic() + 60
-    while True:
-        found = children(process)
-        if all(any(part in line for line in found.values()) for part in parts):
-            return found
-        assert process.is_running and time.monotonic() < deadline, process.output
-        time.sleep(0.05)
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def soak(out: Path, arguments: list[str], timeout_s: float) -> dict[str, Any]:
@@ -90,7 +65,7 @@ def test_ten_minutes_at_30_hz_leave_memory_as_it_is(tmp_path: Path) -> None:
 
 def test_a_node_that_dies_is_a_fault(tmp_path: Path) -> None:
     with PythonProcess([*RUN, "--minutes", "5", *SMALL, "--json", tmp_path / "soak.json"]) as process:
-        found = wait_for_children(process, "ros.main", "synthetic_camera")
+        found = process.wait_for_children("ros.main", "synthetic_camera")
         node = next(pid for pid, line in found.items() if "ros.main" in line)
         os.kill(node, signal.SIGKILL)
         assert process.wait(60) == 1, process.output
@@ -102,7 +77,7 @@ def test_a_node_that_dies_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_of_its_processes(number: signal.Signals) -> None:
     with PythonProcess([*RUN, "--minutes", "5", *SMALL]) as process:
-        found = wait_for_children(process, "ros.main", "synthetic_camera")
+        found = process.wait_for_children("ros.main", "synthetic_camera")
         process.send(number)
         assert process.wait(60) == 130, process.output
         assert "Traceback" not in process.output

@@ -43,12 +43,10 @@ def run(arguments: argparse.Namespace, signals: StopSignals) -> int:
     sequence = read_sequence(arguments.sequence, arguments.frames)
     player = make_player(read_intrinsics(arguments.sequence))
     truth = player.create_publisher(Image, TRUTH_TOPIC, QoSProfile(depth=len(sequence)))
-    player.wait_until_heard(START_TIMEOUT_S)
-    wait_for_subscriber(truth, ": start the demo again")
-    played = player.play(live(sequence, arguments.rate), arguments.rate)
-    for frame, sent in zip(sequence, played, strict=True):
-        if signals.received:
-            break
+    player.wait_until_heard(START_TIMEOUT_S, lambda: signals.received)
+    wait_for_subscriber(truth, ": start the demo again", lambda: signals.received)
+    played = player.play(live(sequence, arguments.rate), arguments.rate, lambda: not signals.received)
+    for frame, sent in zip(sequence, played, strict=False):  # a signal ends what is played
         truth.publish(image_message(frame.truth_mm, "16UC1", header(sent.stamp_ns, FRAME_ID)))
     while not signals.received:
         time.sleep(POLL_PERIOD_S)

@@ -34,6 +34,7 @@ from depth_sr_ros.image_codec import depth_view
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.demo_camera import TRUTH_TOPIC
 from depth_sr_ros.ros.endpoints import publisher_count
+from depth_sr_ros.ros.main import StopSignals
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.peer import run_peer
 from depth_sr_ros.stats import p50_p95
@@ -45,6 +46,8 @@ START_TIMEOUT_S = 90.0
 SILENCE_TIMEOUT_S = 5.0
 COUNTERS_TIMEOUT_S = 3.0
 POLL_PERIOD_S = 0.02
+# What a shell reports for a process that SIGINT ended.
+STOPPED = 130
 # The node's counters that tell where frames went.
 COUNTERS = ("rgb_received", "depth_received", "pairs", "overwritten", "published")
 
@@ -97,14 +100,14 @@ class Viewer:
         self._thread = threading.Thread(target=self._spin, name="demo_viewer")
         self._thread.start()
 
-    def connect(self, timeout_s: float) -> bool:
-        """Waits for the node and then for the camera; False where one of them does not come in time."""
-        if not _wait(lambda: publisher_count(self._node, self._output) > 0, timeout_s):
+    def connect(self, timeout_s: float, is_stopped: Callable[[], bool]) -> bool:
+        """Waits for the node and then for the camera; False where one does not come in time."""
+        if not _wait(lambda: publisher_count(self._node, self._output) > 0, timeout_s, is_stopped):
             return False
         self._truth = self._node.create_subscription(
             Image, TRUTH_TOPIC, self._receiver(self.truths), self._qos
         )
-        return _wait(lambda: publisher_count(self._node, self._truth) > 0, timeout_s)
+        return _wait(lambda: publisher_count(self._node, self._truth) > 0, timeout_s, is_stopped)
 
     def close(self) -> None:
         """Ends the thread."""
@@ -133,21 +136,26 @@ class Viewer:
                 self.counters.put({value.key: value.value for value in status.values})
 
 
-def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Polls until `condition` holds; False where it does not in time."""
+def _wait(condition: Callable[[], bool], timeout_s: float, is_stopped: Callable[[], bool]) -> bool:
+    """Polls until `condition` holds; False where it does not in time, or before `is_stopped` says so."""
     end = time.monotonic() + timeout_s
     while not condition():
-        if time.monotonic() > end:
+        if time.monotonic() > end or is_stopped():
             return False
         time.sleep(POLL_PERIOD_S)
     return True
 
 
-def watch(viewer: Viewer, frames: int, on_score: Callable[[int, dict[str, float]], None]) -> Result:
-    """Scores outputs until all have come, or until nothing has come for a while."""
+def watch(
+    viewer: Viewer,
+    frames: int,
+    on_score: Callable[[int, dict[str, float]], None],
+    is_stopped: Callable[[], bool],
+) -> Result:
+    """Scores outputs until all have come, until nothing has come for a while, or until it is to end."""
     result = Result({}, {}, {}, {})
     last = time.monotonic()
-    while len(result.scores) < frames:
+    while len(result.scores) < frames and not is_stopped():
         truths, outputs = dict(_drain(viewer.truths)), dict(_drain(viewer.outputs))
         result.sent.update(truths)
         result.outputs.update(outputs)
@@ -160,7 +168,8 @@ def watch(viewer: Viewer, frames: int, on_score: Callable[[int, dict[str, float]
             break
         else:
             time.sleep(POLL_PERIOD_S)
-    result.counters.update(_last_counters(viewer))
+    if not is_stopped():
+        result.counters.update(_last_counters(viewer))
     return result
 
 
@@ -180,8 +189,10 @@ def _last_counters(viewer: Viewer) -> dict[str, str]:
         return {}
 
 
-def rows_of(result: Result, frames: list[SequenceFrame], progress: Progress) -> list[Row]:
-    """The table: the baselines on the same frames, then what came over DDS."""
+def rows_of(
+    result: Result, frames: list[SequenceFrame], progress: Progress, is_stopped: Callable[[], bool]
+) -> list[Row]:
+    """The table: the baselines on the same frames, then what came over DDS; none if it is to end."""
     rows = []
     received = [
         frame for frame, stamp in zip(frames, sorted(result.sent), strict=True) if stamp in result.outputs
@@ -190,7 +201,10 @@ def rows_of(result: Result, frames: list[SequenceFrame], progress: Progress) -> 
         scores = [
             depth_metrics(run_baseline(name, frame.depth_m, frame.rgb), frame.truth_m)
             for frame in progress.track(received, description=f"[viewer] {label}")
+            if not is_stopped()
         ]
+        if is_stopped():
+            return []
         mean = mean_metrics(scores)
         rows.append(Row(label, mean["rmse"], mean["mae"], mean["edge_rmse"]))
     mean = mean_metrics([*result.scores.values()])
@@ -205,29 +219,39 @@ def report(result: Result, rows: list[Row], out: Path, console: Console) -> None
     """Prints the table and where frames went, and writes both to `out`/demo.json."""
     sent, received, counters = len(result.sent), len(result.outputs), result.counters
     console.print(table(rows, f"{received} frames over DDS, scored on the received messages"))
-    number = {key: int(counters.get(key, -1)) for key in COUNTERS}
-    lost = {"to the node": sent - number["depth_received"], "to the viewer": number["published"] - received}
-    console.print(
-        f"sent {sent} pairs, node received {number['rgb_received']} RGB and {number['depth_received']} "
-        f"depth, paired {number['pairs']}, overwritten {number['overwritten']}, "
-        f"published {number['published']}, viewer received {received}"
-    )
-    console.print("transport loss: " + ", ".join(f"{value} {where}" for where, value in lost.items()))
+    number = {key: int(counters[key]) for key in COUNTERS} if counters else {}
+    ways = lost = ""
+    if number:
+        ways = (
+            f"node received {number['rgb_received']} RGB and {number['depth_received']} depth, "
+            f"paired {number['pairs']}, overwritten {number['overwritten']}, "
+            f"published {number['published']}, "
+        )
+        to_node, to_viewer = sent - number["depth_received"], number["published"] - received
+        lost = f"\ntransport loss: {to_node} to the node, {to_viewer} to the viewer"
+    console.print(f"sent {sent} pairs, {ways}viewer received {received}{lost}")
     console.print(f"node: {counters.get('engine', 'no diagnostics received')}")
-    summary = {"sent": sent, "received": received, **number, "engine": counters.get("engine")}
-    content = {**summary, "methods": [row._asdict() for row in rows]}
+    summary = {"sent": sent, "received": received, **dict.fromkeys(COUNTERS), **number}
+    content = {**summary, "engine": counters.get("engine"), "methods": [row._asdict() for row in rows]}
     (out / "demo.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace, console: Console, signals: StopSignals) -> int:
     """The viewer from its start to its report; returns the exit code."""
+
+    def is_stopped() -> bool:
+        return signals.received
+
     frames = read_sequence(arguments.sequence, arguments.frames)
     viewer = Viewer(len(frames))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("waiting for the node and the camera", total=len(frames))
-            if not viewer.connect(START_TIMEOUT_S):
+            connected = viewer.connect(START_TIMEOUT_S, is_stopped)
+            if signals.received:
+                return STOPPED
+            if not connected:
                 console.print(f"no node or no camera within {START_TIMEOUT_S:.0f} s", style="red")
                 return 1
 
@@ -235,14 +259,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 text = f"received over DDS, RMSE {1000 * mean['rmse']:.0f} mm"
                 progress.update(task, completed=count, description=text)
 
-            result = watch(viewer, len(frames), on_score)
+            result = watch(viewer, len(frames), on_score, is_stopped)
+            if signals.received:
+                return STOPPED
             if not result.scores or len(result.sent) != len(frames):
                 console.print(
                     f"{len(result.sent)} of {len(frames)} frames sent, {len(result.scores)} came back",
                     style="red",
                 )
                 return 1
-            rows = rows_of(result, frames, progress)
+            rows = rows_of(result, frames, progress, is_stopped)
+            if signals.received:
+                return STOPPED
     finally:
         viewer.close()
     report(result, rows, arguments.out, console)
@@ -261,11 +289,9 @@ def main() -> int:
     parser.add_argument("--frames", type=int)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    try:
-        # rclpy's own handlers would end the thread that receives before the report is written.
-        return run_peer(lambda: run(arguments, Console()))
-    except KeyboardInterrupt:
-        return 130  # what a shell reports for a process that SIGINT ended
+    signals = StopSignals()
+    # rclpy's own handlers would end the thread that receives before the report is written.
+    return run_peer(lambda: run(arguments, Console(), signals))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The executable `depth_sr_node`: prepares the process, runs the node, ends cleanly on SIGINT and SIGTERM."""
+"""The executable `depth_sr_node`: prepares the process, runs the node, ends cleanly on a signal."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ SPIN_TIMEOUT_S = 0.2
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a flag, so that no cleanup is ever interrupted.
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that no cleanup is ever interrupted.
 
     rclpy's own handlers let a second SIGINT raise KeyboardInterrupt wherever the cleanup is. The third
-    signal has its default effect again: a process that hangs can be ended.
+    signal has its default effect again: a process that hangs can be ended. A terminal that is closed sends
+    SIGHUP, often more than once, which counts once; under nohup it is ignored, and stays so.
     """
 
     def __init__(self) -> None:
         self.count = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self.count:
+            return
         self.count += 1
         if self.count == 2:
             for handled in (signal.SIGINT, signal.SIGTERM):

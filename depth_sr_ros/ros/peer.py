@@ -43,10 +43,15 @@ def run_peer(work: Callable[[], int]) -> int:
         return 1
 
 
-def wait_for_subscriber(publisher: Publisher, hint: str = "") -> None:
-    """Wait until somebody listens to `publisher`; DataError, which ends with `hint`, when nobody does."""
+def wait_for_subscriber(
+    publisher: Publisher, hint: str = "", is_stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait until somebody listens to `publisher`, or `is_stopped` says that it is to end.
+
+    Raises DataError, which ends with `hint`, when nobody does in time.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not publisher.get_subscription_count():
+    while not publisher.get_subscription_count() and not is_stopped():
         if time.monotonic() > deadline:
             raise DataError(f"nobody listens to {publisher.topic_name} after {START_TIMEOUT_S:g} s{hint}")
         time.sleep(POLL_PERIOD_S)

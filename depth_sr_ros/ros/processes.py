@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,11 +33,13 @@ class Processes:
 
     Args:
         environment: of all of them.
+        logs: the folder that keeps their output; where None it goes with the block.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], logs: Path | None = None) -> None:
         self._environment = dict(environment)
         self._folder = tempfile.TemporaryDirectory(prefix="depth_sr_")
+        self._logs = logs or Path(self._folder.name)
         self._processes: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> Processes:
@@ -48,15 +51,21 @@ class Processes:
         self.stop()
         self._folder.cleanup()
 
-    def start(self, name: str, module: str, arguments: Sequence[object] = ()) -> int:
-        """Start `python -m module arguments`; returns its process id."""
-        with self._log(name).open("wb") as log:
+    def start(
+        self, name: str, module: str, arguments: Sequence[object] = (), has_terminal: bool = False
+    ) -> int:
+        """Start `python -m module arguments`; returns its process id.
+
+        `has_terminal`: it prints where this process does, and has no log.
+        """
+        with open(os.devnull) if has_terminal else self._log(name).open("wb") as log:
+            stream = None if has_terminal else log
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *map(str, arguments)],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=stream,
+                stderr=stream,
                 start_new_session=True,
             )
         return self._processes[name].pid
@@ -76,4 +85,4 @@ class Processes:
         return {name: process.returncode for name, process in self._processes.items()}
 
     def _log(self, name: str) -> Path:
-        return Path(self._folder.name) / f"{name}.log"
+        return self._logs / f"{name}.log"

@@ -67,9 +67,12 @@ class SequencePlayer(Node):
         self._heard: dict[str, int] = {}
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
-    def wait_until_heard(self, timeout_s: float = 30.0) -> None:
+    def wait_until_heard(
+        self, timeout_s: float = 30.0, is_stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """Wait until a depth_sr node is connected, by this side's endpoints and the node's diagnostics.
 
+        `is_stopped` ends the wait: the caller asks it again to know.
         Each side discovers the other by itself: a best-effort message that is sent when only the publisher
         has is lost. Raises DataError when `timeout_s` is over.
         """
@@ -77,7 +80,7 @@ class SequencePlayer(Node):
         executor.add_node(self)
         deadline = time.monotonic() + timeout_s
         try:
-            while not self._is_heard():
+            while not self._is_heard() and not is_stopped():
                 if time.monotonic() > deadline:
                     names = ", ".join(publisher.topic_name for publisher in self._outputs)
                     raise DataError(

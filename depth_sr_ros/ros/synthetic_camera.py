@@ -54,12 +54,14 @@ def scene(rgb_size: Size, depth_size: Size) -> Iterator[tuple[Image, Image]]:
         )
 
 
-def camera(rgb_size: Size, depth_size: Size) -> tuple[Node, Callable[[int], None]]:
-    """A camera that a depth_sr node hears already, and what sends its frame of a number."""
+def camera(
+    rgb_size: Size, depth_size: Size, is_stopped: Callable[[], bool]
+) -> tuple[Node, Callable[[int], None]]:
+    """A camera that a depth_sr node hears already (unless it is stopped), and what sends its nth frame."""
     info = pinhole_camera_info(rgb_size, (rgb_size[0], rgb_size[0]), (rgb_size[0] / 2, rgb_size[1] / 2))
     player = SequencePlayer(info, FRAME_ID, name="synthetic_camera")
     pictures = list(scene(rgb_size, depth_size))
-    player.wait_until_heard(START_TIMEOUT_S)
+    player.wait_until_heard(START_TIMEOUT_S, is_stopped)
 
     def send(index: int) -> None:
         rgb, depth = pictures[index % PICTURES]
@@ -72,13 +74,13 @@ def camera(rgb_size: Size, depth_size: Size) -> tuple[Node, Callable[[int], None
     return player, send
 
 
-def direct_camera(size: Size) -> tuple[Node, Callable[[int], None]]:
+def direct_camera(size: Size, is_stopped: Callable[[], bool]) -> tuple[Node, Callable[[int], None]]:
     """A publisher of what the node would answer: 32FC1 of the RGB's size, with the node's QoS."""
     node = Node("synthetic_camera")
     publisher = node.create_publisher(Image, DIRECT_TOPIC, OUTPUT_QOS)
     depth = np.linspace(1, 3, size[0] * size[1], dtype=np.float32).reshape(size[::-1])
     pictures = [image_message(depth + i, "32FC1", header(0, FRAME_ID)) for i in range(PICTURES)]
-    wait_for_subscriber(publisher)
+    wait_for_subscriber(publisher, is_stopped=is_stopped)
 
     def send(index: int) -> None:
         picture = pictures[index % PICTURES]
@@ -88,17 +90,20 @@ def direct_camera(size: Size) -> tuple[Node, Callable[[int], None]]:
     return node, send
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, signals: StopSignals) -> int:
     """Send all frames at the rate, say how many, stay until a signal; returns 0."""
+
+    def is_stopped() -> bool:
+        return signals.received
+
     node, send = (
-        direct_camera(arguments.rgb_size)
+        direct_camera(arguments.rgb_size, is_stopped)
         if arguments.direct
-        else camera(arguments.rgb_size, arguments.depth_size)
+        else camera(arguments.rgb_size, arguments.depth_size, is_stopped)
     )
     played = node.create_publisher(UInt32, PLAYED_TOPIC, PLAYED_QOS)
     # Whoever measures subscribes to it once it hears the images.
-    wait_for_subscriber(played)
-    signals = StopSignals()  # until here a signal ends the process at once
+    wait_for_subscriber(played, is_stopped=is_stopped)
     sent, start = 0, time.monotonic()
     while sent < arguments.frames and not signals.received:
         time.sleep(max(0.0, start + sent / arguments.rate - time.monotonic()))
@@ -121,7 +126,8 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--direct", action="store_true", help=f"publish 32FC1 images on {DIRECT_TOPIC} alone")
     arguments = parser.parse_args()
-    return run_peer(lambda: run(arguments))
+    signals = StopSignals()
+    return run_peer(lambda: run(arguments, signals))
 
 
 if __name__ == "__main__":
