@@ -270,7 +270,8 @@ def test_topics_that_cannot_be_played_are_named_and_the_others_played(peer: Peer
     with BagWriter(tmp_path / "bag") as bag:
         bag.add(BagTopic("/odd", "nowhere_msgs/msg/Thing", "int32 a\n", digest))
         bag.add(BagTopic("/other", STRING, "int32 data\n", digest))
-        for topic, kind in (("/odd", "nowhere_msgs/msg/Thing"), ("/other", STRING)):
+        bag.add(BagTopic("/cam-1/info", STRING, "string data\n", digest))
+        for topic, kind in (("/odd", "nowhere_msgs/msg/Thing"), ("/other", STRING), ("/cam-1/info", STRING)):
             bag.write(topic, kind, 1, b"\x00\x01\x00\x00\x07\x00\x00\x00")
         bag.write("/state", "lifecycle_msgs/msg/State", 2, bytes(serialize_message(State(id=3, label="x"))))
     peer.listen("/state", State)
@@ -280,6 +281,7 @@ def test_topics_that_cannot_be_played_are_named_and_the_others_played(peer: Peer
         output = " ".join(player.output.split())
     assert "/odd is not played: message type nowhere_msgs/msg/Thing is not installed here" in output
     assert "/other is not played: it was recorded with another definition of std_msgs/msg/String" in output
+    assert "/cam-1/info is not played: topic name must not contain characters other than" in output
     assert peer.raws("/state") == [padded(serialize_message(State(id=3, label="x")))]
     with command("play", tmp_path / "bag", "--topics", "/odd") as player:
         assert player.wait() == 2
@@ -333,6 +335,14 @@ def test_a_type_that_is_not_installed_is_named_and_the_others_recorded(peer: Pee
     assert output.count("/state is not recorded: message type lifecycle_msgs/msg/State is not installed") == 1
     assert "no publisher of /never appeared" in output
     assert {topic: len(messages) for topic, messages in by_topic(tmp_path / "bag").items()} == {"/words": 1}
+
+
+def test_a_name_that_no_topic_can_have_is_told_before_a_file_is_made(tmp_path: Path) -> None:
+    for name in ("/my-cam/image", "camera/image/"):
+        with command("record", "--out", tmp_path / "bag", "--topics", name) as recorder:
+            assert recorder.wait() == 2
+            assert f"error: the topic '{name}' cannot be recorded: topic name must not" in recorder.output
+    assert not (tmp_path / "bag").exists()
 
 
 def test_a_duration_without_a_message_leaves_a_whole_file_and_exit_code_1(tmp_path: Path) -> None:

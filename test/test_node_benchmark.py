@@ -12,8 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the live tests need rclpy")
 
-from ros_helpers import PythonProcess
-from test_soak import has_ended, wait_for_children
+from ros_helpers import PythonProcess, has_ended
 
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.image_size import sizes_of
@@ -80,7 +79,7 @@ def test_the_table_has_a_column_a_kind_and_a_section_a_size(found: tuple[str, di
 
 def test_a_signal_ends_all_of_its_processes() -> None:
     with PythonProcess([*RUN, "--node", "--frames", "1000"]) as process:
-        children = wait_for_children(process, "latency_listener", "pass_through", "synthetic_camera")
+        children = process.wait_for_children("latency_listener", "pass_through", "synthetic_camera")
         process.send(signal.SIGTERM)
         assert process.wait(60) == 130, process.output
         assert "Traceback" not in process.output

@@ -119,6 +119,18 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         Settings(**wrong)
 
 
+def test_a_soak_that_a_signal_ended_says_nothing_of_what_it_does_not_know(tmp_path: Path) -> None:
+    outcome = Outcome(Settings(), counters={"rgb_received": 272, "depth_received": 272, "published": 265})
+    assert outcome.lost == {}
+    write_json(tmp_path / "soak.json", outcome)
+    found = json.loads((tmp_path / "soak.json").read_text())
+    assert (found["sent"], found["passed"], found["lost"]) == (None, None, {})
+    outcome.sent = 280
+    assert outcome.lost["rgb"] == 8
+    write_json(tmp_path / "soak.json", outcome)
+    assert json.loads((tmp_path / "soak.json").read_text())["passed"] is True
+
+
 def test_the_file_of_numbers_has_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "soak.json", Outcome(Settings()))
     assert json.loads((tmp_path / "soak.json").read_text())["slope_mb_per_minute"] is None

@@ -24,7 +24,7 @@ from depth_sr_ros.keyboard import Keyboard
 from depth_sr_ros.playback_clock import PlaybackClock
 from depth_sr_ros.ros.bag_qos import is_latched, played_qos
 from depth_sr_ros.ros.main import StopSignals
-from depth_sr_ros.ros.message_types import message_class
+from depth_sr_ros.ros.message_types import message_class, why_no_topic
 from depth_sr_ros.ros.messages import NS_PER_S, header
 from depth_sr_ros.ros.peer import initialised
 
@@ -166,6 +166,8 @@ class BagPlayer:
     def _publisher(self, topic: BagTopic) -> Publisher:
         if topic.name == CLOCK_TOPIC and self._settings.with_clock:
             raise DataError("--clock publishes its own")
+        if reason := why_no_topic(topic.name):
+            raise DataError(reason)
         kind = message_class(topic.msgtype)
         publisher: Publisher = self._node.create_publisher(kind, topic.name, played_qos(topic))
         installed = {

@@ -25,7 +25,7 @@ from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.ros.bag_qos import recorded_qos, requested_qos
 from depth_sr_ros.ros.endpoints import SubscriptionEventCallbacks
 from depth_sr_ros.ros.main import StopSignals
-from depth_sr_ros.ros.message_types import message_class
+from depth_sr_ros.ros.message_types import message_class, why_no_topic
 from depth_sr_ros.ros.peer import initialised
 
 DISCOVERY_PERIOD_S = 0.2
@@ -53,6 +53,9 @@ class RecordSettings:
             raise ConfigError("say which topics to record: either --topics with their names, or --all")
         if self.duration_s is not None and not (self.duration_s > 0 and math.isfinite(self.duration_s)):
             raise ConfigError(f"duration is {self.duration_s:g} s, but must be above 0")
+        for name in self.topics:
+            if reason := why_no_topic(name):
+                raise ConfigError(f"the topic {name!r} cannot be recorded: {reason}")
 
 
 def record_bag(settings: RecordSettings, console: Console) -> int:

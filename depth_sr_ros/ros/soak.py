@@ -155,12 +155,17 @@ class Soak:
     def _conclude(self, seconds: float) -> None:
         out, probe = self.outcome, self._probe
         out.counters, out.reports, out.received = probe.counters, probe.reports, probe.received
-        out.sent = probe.sent or 0
+        out.sent = probe.sent
         out.latency_p50_ms, out.latency_p95_ms = p50_p95(probe.latencies_ms)
         out.slope_mb_per_minute = slope(out.samples, seconds)
-        if out.settings.is_judged and not out.slope_mb_per_minute <= MAX_SLOPE_MB_PER_MINUTE:
+        # Of one that was ended early the line is of the settling, or of too few minutes.
+        if (
+            out.sent is not None
+            and out.settings.is_judged
+            and not out.slope_mb_per_minute <= MAX_SLOPE_MB_PER_MINUTE
+        ):
             out.add_fault(
                 f"RSS grows by {out.slope_mb_per_minute:.2f} MB a minute, above {MAX_SLOPE_MB_PER_MINUTE:g}"
             )
-        if probe.sent is not None and min(out.lost.values()) < 0:
+        if out.lost and min(out.lost.values()) < 0:
             out.add_fault(f"more came than was sent: {out.lost}")

@@ -69,7 +69,8 @@ class Outcome:
     samples: list[Sample] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     reports: int = 0
-    sent: int = 0
+    sent: int | None = None
+    """None where a signal ended it before the camera said so."""
     received: int = 0
     latency_p50_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
@@ -82,8 +83,8 @@ class Outcome:
 
     @property
     def lost(self) -> dict[str, int]:
-        """Messages that the transport lost, by the way they took."""
-        if not self.counters:
+        """Messages that the transport lost, by the way they took; empty where that is not known."""
+        if not self.counters or self.sent is None:
             return {}
         return {
             "rgb": self.sent - self.counters["rgb_received"],
@@ -120,7 +121,7 @@ def table(outcome: Outcome) -> Table:
     out = Table(title=f"soak: {settings.text}", title_justify="left")
     out.add_column("figure", no_wrap=True)
     out.add_column("value", justify="right")
-    rows: dict[str, object] = {"frames sent": outcome.sent}
+    rows: dict[str, object] = {"frames sent": "-" if outcome.sent is None else outcome.sent}
     rows |= {name: outcome.counters.get(name, "-") for name in SHOWN}
     rows |= {"outputs received": outcome.received}
     rows |= {f"lost by the transport: {name}": number for name, number in outcome.lost.items()}
@@ -138,8 +139,9 @@ def table(outcome: Outcome) -> Table:
 
 
 def write_json(path: Path, outcome: Outcome) -> None:
-    """The whole outcome, samples included, NaN as null."""
-    content = asdict(outcome) | {"lost": outcome.lost, "passed": not outcome.faults}
+    """The whole outcome, samples included, NaN as null; so is `passed` of a soak that a signal ended."""
+    passed = None if outcome.sent is None and not outcome.faults else not outcome.faults
+    content = asdict(outcome) | {"lost": outcome.lost, "passed": passed}
     content["samples"] = [sample._asdict() for sample in outcome.samples]
     finite = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in content.items()}
     path.write_text(json.dumps(finite, indent=1) + "\n")
