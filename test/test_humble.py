@@ -44,10 +44,10 @@ with initialised():
     for _ in range(3):
         probe.spin_once()
     assert not node.count_subscribers(PLAYED_TOPIC), "the probe lets the camera begin too early"
-    assert not viewer.connect(0.1), "the viewer is connected to nobody"
+    assert not viewer.connect(0.1, lambda: False), "the viewer is connected to nobody"
     publishers = [node.create_publisher(Image, topic, 1) for topic in (OUTPUT_TOPIC, TRUTH_TOPIC)]
     assert probe.wait(lambda: node.count_subscribers(PLAYED_TOPIC), 60), "the probe does not see the node"
-    assert viewer.connect(60), "the viewer does not see the node and the camera"
+    assert viewer.connect(60, lambda: False), "the viewer does not see the node and the camera"
     viewer.close()
     probe.close()
     node.destroy_node()
