@@ -17,7 +17,6 @@ from torch import Tensor
 from depth_sr_ros.answer import Wanted
 from depth_sr_ros.colorize import COLORS, MIN_SPAN_M, TAIL_PERCENT
 from depth_sr_ros.image_codec import MAX_MILLIMETRES
-from depth_sr_ros.models.normalization import valid_mask
 
 BLACK = len(COLORS)  # the row of the table that follows the colours
 GIVEN = (0.0, 0.0)  # stands for every colour range that does not follow from the frame
@@ -68,8 +67,13 @@ class OutputMaps:
 
 def millimetres_of(metres: Tensor) -> Tensor:
     """float32 metres -> uint16 millimetres, invalid = 0; see image_codec.to_millimetres."""
-    known = torch.where(valid_mask(metres), metres, 0)
+    known = torch.where(_answered(metres), metres, 0)
     return known.clamp_(max=MAX_MILLIMETRES / 1000).mul_(1000).round_().to(torch.uint16)
+
+
+def _answered(metres: Tensor) -> Tensor:
+    """Where there is depth to show: `valid_mask` also asks whether a sensor can have measured it."""
+    return torch.isfinite(metres) & (metres > 0)
 
 
 def range_of(metres: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def range_of(metres: Tensor) -> Tensor:
 
     How many are valid only the device knows: it sorts them all, the invalid ones last.
     """
-    valid = valid_mask(metres)
+    valid = _answered(metres)
     ordered = torch.where(valid, metres, torch.inf).flatten().sort().values
     last = (valid.sum() - 1).clamp_(min=0)
     tail = last * TAIL_PERCENT // 100
@@ -94,5 +98,5 @@ def picture_of(metres: Tensor, limits: Tensor, table: Tensor) -> Tensor:
     # A division by a number, or of one, would be a product with a reciprocal, which is rounded once more.
     scale = torch.full_like(span, 255) / span
     level = ((far - metres) * scale).clamp_(0, 255).round_()
-    index = torch.where(valid_mask(metres), level, BLACK).int()
+    index = torch.where(_answered(metres), level, BLACK).int()
     return table.index_select(0, index.flatten()).view(*metres.shape, 3)
