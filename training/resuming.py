@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,26 @@ def _check_same_start(init_from: Path | None, begun: TrainConfig, folder: Path) 
         )
 
 
+def _difference(
+    follow: Callable[[TrainConfig], dict[str, Any]], begun: TrainConfig, config: TrainConfig
+) -> tuple[str, Any, Any] | None:
+    """The first of the values that `follow` from the configurations in which they differ: its name, what it
+    was and what it is now."""
+    before = follow(begun)
+    for name, value in follow(config).items():
+        if before[name] != value:
+            return name, before[name], value
+    return None
+
+
 def _check_same_weights(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
     """Neither network nor optimiser takes what last.ckpt holds of another."""
-    before = _what_weights_follow_from(begun)
-    for name, value in _what_weights_follow_from(config).items():
-        if before[name] != value:
-            raise ConfigError(
-                f"the run in {folder} was begun with {name} {before[name]}, not {value}, and its "
-                "last.ckpt fits no other; resume it with the same, or start another run with --init-from"
-            )
+    if found := _difference(_what_weights_follow_from, begun, config):
+        name, before, now = found
+        raise ConfigError(
+            f"the run in {folder} was begun with {name} {before}, not {now}, and its "
+            "last.ckpt fits no other; resume it with the same, or start another run with --init-from"
+        )
 
 
 def _what_weights_follow_from(config: TrainConfig) -> dict[str, Any]:
@@ -66,15 +78,23 @@ def _what_weights_follow_from(config: TrainConfig) -> dict[str, Any]:
 
 def _check_same_rates(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
     """last.ckpt holds the optimiser's: another in the configuration would be written down and not used."""
-    for name in ("optim.lr", "optim.residual_scale_lr", "optim.weight_decay", "guide.lr"):
-        section, _, key = name.partition(".")
-        before, now = (getattr(getattr(each, section), key) for each in (begun, config))
-        if before != now:
-            raise ConfigError(
-                f"{name} is {now}, but the run in {folder} was begun with {before}, which its last.ckpt "
-                "keeps; resume it with the same, or start another run from its weights (training/export.py, "
-                "--init-from)"
-            )
+    if found := _difference(_rates, begun, config):
+        name, before, now = found
+        raise ConfigError(
+            f"{name} is {now}, but the run in {folder} was begun with {before}, which its last.ckpt "
+            "keeps; resume it with the same, or start another run from its weights (training/export.py, "
+            "--init-from)"
+        )
+
+
+def _rates(config: TrainConfig) -> dict[str, Any]:
+    optim = config.optim
+    return {
+        "optim.lr": optim.lr,
+        "optim.residual_scale_lr": optim.residual_scale_lr,
+        "optim.weight_decay": optim.weight_decay,
+        "guide.lr": config.guide.lr,
+    }
 
 
 def _check_steps_left(config: TrainConfig, begun: TrainConfig, folder: Path, steps: int) -> None:
@@ -102,13 +122,11 @@ def _steps_done(path: Path) -> int:
 
 def _check_same_batches(config: TrainConfig, begun: TrainConfig, folder: Path) -> None:
     """Any batch of a run can be made again from its config.yaml: what they follow from has to stay."""
-    before = _what_batches_follow_from(begun)
-    for name, value in _what_batches_follow_from(config).items():
-        if before[name] != value:
-            raise ConfigError(
-                f"the run in {folder} was begun with another {name}, and its batches could no longer be made "
-                "again; resume it with the same, or start another run with --init-from"
-            )
+    if found := _difference(_what_batches_follow_from, begun, config):
+        raise ConfigError(
+            f"the run in {folder} was begun with another {found[0]}, and its batches could no longer be made "
+            "again; resume it with the same, or start another run with --init-from"
+        )
 
 
 def _what_batches_follow_from(config: TrainConfig) -> dict[str, Any]:
