@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 RATES_HZ = (1.0, 60.0)
 POLL_PERIOD_S = 0.1
-# What a shell reports for a process that SIGINT ended.
-STOPPED = 130
 
 
 def run_demo(out: Path, rate: float = 15.0, frames: int | None = None) -> int:
@@ -83,6 +81,8 @@ def _start(processes: Processes, out: Path, rate: float, frames: int | None) -> 
 
 def _supervise(processes: Processes, signals: StopSignals) -> int:
     """Waits for the viewer's end; a node or camera that fails ends the demo with the end of its log."""
+    from depth_sr_ros.ros.main import STOPPED
+
     others = ("node", "camera")
     while processes.ended("viewer") is None:
         if signals.received:

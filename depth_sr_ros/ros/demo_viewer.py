@@ -34,7 +34,7 @@ from depth_sr_ros.image_codec import depth_view
 from depth_sr_ros.metrics import depth_metrics, mean_metrics
 from depth_sr_ros.ros.demo_camera import TRUTH_TOPIC
 from depth_sr_ros.ros.endpoints import publisher_count
-from depth_sr_ros.ros.main import StopSignals
+from depth_sr_ros.ros.main import STOPPED, StopSignals
 from depth_sr_ros.ros.messages import to_nanoseconds
 from depth_sr_ros.ros.peer import run_peer
 from depth_sr_ros.stats import p50_p95
@@ -46,8 +46,6 @@ START_TIMEOUT_S = 90.0
 SILENCE_TIMEOUT_S = 5.0
 COUNTERS_TIMEOUT_S = 3.0
 POLL_PERIOD_S = 0.02
-# What a shell reports for a process that SIGINT ended.
-STOPPED = 130
 # The node's counters that tell where frames went.
 COUNTERS = ("rgb_received", "depth_received", "pairs", "overwritten", "published")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from depth_sr_ros.ros.node import DepthSRNode
 
 SPIN_TIMEOUT_S = 0.2
+STOPPED = 130  # what a shell reports for a process that SIGINT ended
 
 
 class StopSignals:

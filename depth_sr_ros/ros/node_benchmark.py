@@ -22,7 +22,7 @@ from rich.table import Table
 from depth_sr_ros.errors import ConfigError, DataError
 from depth_sr_ros.image_size import Size, Sizes, check_sides, size_text
 from depth_sr_ros.ros import dds
-from depth_sr_ros.ros.main import StopSignals
+from depth_sr_ros.ros.main import STOPPED, StopSignals
 from depth_sr_ros.ros.processes import Processes
 from depth_sr_ros.ros_domain import isolate
 from depth_sr_ros.stats import p50_p95
@@ -80,7 +80,7 @@ def run_benchmark(
             progress.update(task, description=f"{size_text(rgb)}, {kind}")
             run = measure(rgb, depth, kind, rate, frames, environment, lambda: signals.received)
             if run is None:
-                return 130
+                return STOPPED
             runs.append(run)
             progress.advance(task)
     console.print(table(runs, rate))

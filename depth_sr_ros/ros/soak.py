@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from depth_sr_ros.ros import dds
-from depth_sr_ros.ros.main import StopSignals
+from depth_sr_ros.ros.main import STOPPED, StopSignals
 from depth_sr_ros.ros.probe import Counters, Probe
 from depth_sr_ros.ros.processes import Processes
 from depth_sr_ros.ros.soak_report import (
@@ -53,7 +53,7 @@ def run_soak(settings: Settings, json_file: Path | None, console: Console) -> in
     if json_file is not None:
         write_json(json_file, outcome)
     if signals.received:
-        return 130
+        return STOPPED
     console.print("failed" if outcome.faults else "passed")
     return 1 if outcome.faults else 0
 
