@@ -1,7 +1,7 @@
 # Every target creates $(VENV) and installs what it needs by itself; stamp files make the second run fast.
 PYTHON ?= python3
 VENV ?= .venv
-# Extra pytest arguments: make test ARGS="-k pairing -x"
+# Extra pytest arguments: make test ARGS="-k pairing -x"; with -n 0 in one process, as --pdb needs it
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -29,7 +29,7 @@ demo: $(VENV)/.stamp-run  ## synthetic camera -> node -> viewer over DDS; prints
 	@$(BIN)/depth-sr demo
 
 test: $(VENV)/.stamp-dev  ## linters and all tests but the long ones
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-long: $(VENV)/.stamp-dev  ## soaks, big fuzzing runs, tutorials
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test shares: an isolated ROS domain and home, the repository root and the real RGB-D frames."""
+"""What every test shares: an isolated ROS domain and home, the repository root and the real RGB-D frames.
+
+`make test` runs files of tests in two processes (pytest-xdist). Those marked `alone` come last, in one
+process, and while one of their tests runs no other does.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,7 @@ from depth_sr_ros.shared_memory import LOCK, dead_segments
 from training.data.root import data_root
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
+IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 # Set before anything imports rclpy or torch: child processes inherit it, libraries read it once at import.
 _scratch = tempfile.TemporaryDirectory(prefix="depth_sr_ros_test_")
@@ -36,6 +42,29 @@ def _isolate_process() -> None:
 
 
 _isolate_process()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: item.path in alone)
+    if IN_WORKER:
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group("alone" if item.path in alone else item.path.stem))
+
+
+# First, so that the wait for a test's turn is outside of its timeout.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not IN_WORKER:
+        return (yield)
+    with open(__file__) as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            # Closing alone would not do: what a test has forked may still hold the file.
+            fcntl.flock(turn, fcntl.LOCK_UN)
 
 
 @pytest.fixture(scope="session", autouse=True)

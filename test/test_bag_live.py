@@ -30,6 +30,8 @@ from depth_sr_ros.bag import BagMessage, BagReader, BagTopic, BagWriter
 from depth_sr_ros.bag_types import installed_definition
 from depth_sr_ros.ros.messages import header, image_message, to_nanoseconds
 
+pytestmark = pytest.mark.alone
+
 STRING = "std_msgs/msg/String"
 SENSOR = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCH = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

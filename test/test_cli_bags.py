@@ -21,6 +21,8 @@ from depth_sr_ros.bag import BagWriter
 from depth_sr_ros.cli import main
 from depth_sr_ros.keyboard import Keyboard
 
+pytestmark = pytest.mark.alone
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 STRING = "std_msgs/msg/String"
 

@@ -22,6 +22,8 @@ from depth_sr_ros.ros.dds import (
     use_profile,
 )
 
+pytestmark = pytest.mark.alone
+
 # Rewrites a 4 MB block fifty times, and prints how many pages the kernel had to hand out for it.
 FAULTS = """
 import resource, sys

@@ -24,7 +24,7 @@ from depth_sr_ros.errors import ConfigError, DataError
 FRAMES = 12
 RATE_HZ = 4.0
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

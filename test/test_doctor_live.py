@@ -18,6 +18,8 @@ from sensor_msgs.msg import Image
 from depth_sr_ros.ros.messages import header, pinhole_camera_info
 from depth_sr_ros.ros.view_check import view_mismatch
 
+pytestmark = pytest.mark.alone
+
 CAMERA = REPO_ROOT / "test" / "doctor_camera.py"
 
 

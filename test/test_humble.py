@@ -16,7 +16,7 @@ from test_bag_live import Peer, end, peer  # noqa: F401
 
 from depth_sr_ros.bag import BagReader
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(200)]
 
 HUMBLE = str(Path(__file__).with_name("humble_process.py"))
 

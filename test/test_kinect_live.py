@@ -30,6 +30,8 @@ from depth_sr_ros.ros.engine_loader import default_threads
 from depth_sr_ros.ros.messages import NS_PER_S
 from training.make_kinect_bag import frame_names, read_frame
 
+pytestmark = pytest.mark.alone
+
 FRAMES, RATE_HZ, SCALE = 120, 15.0, 4
 # Of the period; the rest is for DDS, the camera and the listener on the same two cores.
 NETWORK_SHARE = 0.6

@@ -31,6 +31,8 @@ from ros_helpers import START_TIMEOUT_S, Listener, PythonProcess
 
 from depth_sr_ros.parameters import BY_NAME
 
+pytestmark = pytest.mark.alone
+
 ARGUMENTS = {
     "params_file",
     "rgb_topic",

@@ -18,6 +18,8 @@ from ros_helpers import EngineProcess, Listener, NodeProcess
 
 from depth_sr_ros.ros.messages import header, image_message
 
+pytestmark = pytest.mark.alone
+
 MANUAL: dict[str, object] = {"autostart": "false"}
 POSSIBLE = {
     "unconfigured": {"configure", "shutdown"},

@@ -20,7 +20,7 @@ from depth_sr_ros.ros.node_benchmark import DIRECT, KINDS, MIDDLEWARE, NO_PROFIL
 from depth_sr_ros.ros.pass_through import PassThrough
 from depth_sr_ros.ros.soak_report import broken_identities
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 
 RUN = ["-m", "depth_sr_ros.cli", "benchmark"]
 FRAMES = 10

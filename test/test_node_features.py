@@ -44,6 +44,8 @@ from depth_sr_ros.ros import sync
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info, to_nanoseconds
 from depth_sr_ros.ros.sequence_player import Frame
 
+pytestmark = pytest.mark.alone
+
 DEPTH_OUTPUTS = ((Image, "image"), (CameraInfo, "camera_info"))
 INPUTS = ("rgb_publisher", "info_publisher", "depth_publisher")
 

@@ -33,7 +33,7 @@ from depth_sr_ros.ros.decoding import decode_depth, decode_rgb
 from depth_sr_ros.ros.messages import NS_PER_S
 from depth_sr_ros.ros.soak_report import broken_identities
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 SCRIPT = Path(__file__).with_name("fuzz_process.py")
 CONNECT_TIMEOUT_S = 120.0

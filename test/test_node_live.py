@@ -33,6 +33,8 @@ from depth_sr_ros.image_codec import DEPTH_ENCODINGS, RGB_ENCODINGS
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

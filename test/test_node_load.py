@@ -18,6 +18,8 @@ from ros_helpers import EngineProcess, Listener, start_ros
 from depth_sr_ros.ros.messages import NS_PER_S, pinhole_camera_info
 from depth_sr_ros.ros.sequence_player import Frame, SequencePlayer
 
+pytestmark = pytest.mark.alone
+
 RGB = np.zeros((48, 64, 3), np.uint8)
 DEPTH = np.full((12, 16), 1500, np.uint16)
 

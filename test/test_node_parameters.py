@@ -38,6 +38,8 @@ from depth_sr_ros.camera import resized_camera_info
 from depth_sr_ros.ros.messages import header, image_message, pinhole_camera_info
 from depth_sr_ros.ros.sequence_player import Frame
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:

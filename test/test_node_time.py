@@ -18,6 +18,8 @@ from rosgraph_msgs.msg import Clock
 from depth_sr_ros.ros.messages import NS_PER_S, header
 from depth_sr_ros.ros.sequence_player import Frame
 
+pytestmark = pytest.mark.alone
+
 START_S = 1000
 
 

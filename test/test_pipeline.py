@@ -27,6 +27,8 @@ from depth_sr_ros.ros.pass_through import PassThrough
 from depth_sr_ros.ros.pipeline import Pipeline
 from depth_sr_ros.runner import NetworkRunner, Request
 
+pytestmark = pytest.mark.alone
+
 
 class Recorder(PassThrough):
     """Notes the frames, and where it was told to forget."""

@@ -21,6 +21,8 @@ from depth_sr_ros.models.native import is_built
 from depth_sr_ros.replay import Samples, replay
 from depth_sr_ros.replay_frames import ReplaySettings
 
+pytestmark = pytest.mark.alone
+
 FRAMES = 4
 TYPES = {COLOR_INFO_TOPIC: CameraInfo, COLOR_TOPIC: CompressedImage, DEPTH_TOPIC: CompressedImage}
 BASES = {

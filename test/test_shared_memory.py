@@ -19,6 +19,8 @@ from depth_sr_ros.doctor.samples import Samples, Transport
 from depth_sr_ros.ros.dds import FAST_DDS_2_VARIABLE, FAST_DDS_VARIABLE
 from depth_sr_ros.shared_memory import FOLDER, SEGMENT_BYTES, SharedMemory, measure
 
+pytestmark = pytest.mark.alone
+
 PARTICIPANT = """
 from depth_sr_ros.ros.dds import prepare_process
 prepare_process()

@@ -19,7 +19,7 @@ from ros_helpers import PythonProcess, has_ended
 from depth_sr_ros.errors import ConfigError
 from depth_sr_ros.ros.soak_report import Outcome, Sample, Settings, broken_identities, slope, write_json
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 RUN = ["-m", "depth_sr_ros.cli", "soak"]
 SMALL = ["--rgb-size", "128x96", "--depth-size", "32x24"]
