@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from doctor_bags import PERIOD_NS, Camera, write
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Writer
 
-from depth_sr_ros.bag import ros2_types
+from depth_sr_ros.bag import BagReader, BagWriter, ros2_types
 from depth_sr_ros.bag_pairs import camera_info_topic
 from depth_sr_ros.cli import main
 from depth_sr_ros.demo_sequence import SHIPPED_SEQUENCE, read_sequence
@@ -79,6 +80,27 @@ def test_a_recording_that_breaks_off_is_checked_as_far_as_it_goes(
     out, err = capsys.readouterr()
     assert "metres are stored" in out and "1 problem, no warnings in the part that could be read" in out
     assert err.startswith("error: ") and "breaks off" in err and len(err.splitlines()) == 1
+
+
+def test_damaged_messages_are_a_problem_and_the_others_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, bag = write(tmp_path / "whole", Camera()), tmp_path / "bag"
+    seen: Counter[str] = Counter()
+    with BagReader(whole) as reader, BagWriter(bag) as writer:
+        for topic in reader.recorded:
+            writer.add(topic)
+        for message in reader.messages():
+            seen[message.topic] += 1
+            # The first as well, which tells what the topic holds.
+            is_damaged = message.topic == "/depth/image" and seen[message.topic] in (1, 5, 9)
+            raw = message.raw[:30] if is_damaged else message.raw
+            writer.write(message.topic, message.msgtype, message.time_ns, raw)
+    assert run(monkeypatch, bag) == 1
+    out, err = capsys.readouterr()
+    text = " ".join(out.replace("│", " ").split())
+    assert "3 depth messages are damaged; the first: a message on /depth/image at" in text
+    assert "1 problem" in text and "depth is 16UC1" in text and not err
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from depth_sr_ros.bag import BagMessage, BagReader
 from depth_sr_ros.bag_pairs import CAMERA_INFO, camera_info_topic, stored_as
@@ -17,6 +19,7 @@ from depth_sr_ros.errors import ConfigError, DataError
 STRETCHES = 3
 DEFAULT_FRAMES = 300  # of each stream: 10 s at 30 Hz; 1080p rgb8 is read in a few seconds
 MIN_FRAMES = 10  # fewer tell no rate
+FIRST_MESSAGES = 10  # of a topic, until one tells what is stored there
 
 
 def sample_bag(
@@ -49,9 +52,9 @@ def sample_bag(
 def _find_streams(bag: BagReader, samples: Samples, rgb: str | None, depth: str | None) -> None:
     candidates = []
     for topic, msgtype in bag.topics.items():
-        first = next(bag.messages([topic]), None) if msgtype in IMAGE_TYPES else None
+        first = _first_readable(bag, topic) if msgtype in IMAGE_TYPES else None
         if first is not None:
-            candidates.append(Candidate(topic, stored_as(bag.deserialize(first))))
+            candidates.append(Candidate(topic, stored_as(first)))
     for kind, named in (("rgb", rgb), ("depth", depth)):
         chosen, bases = choose(str(bag.path), kind, candidates, named)
         if chosen is None:
@@ -61,6 +64,16 @@ def _find_streams(bag: BagReader, samples: Samples, rgb: str | None, depth: str 
         stream.info_topic = info if bag.topics.get(info) == CAMERA_INFO else ""
         stream.publishers = [Endpoint("", **qos) for qos in bag.offered_qos(chosen.topic)]
         setattr(samples, kind, stream)
+
+
+def _first_readable(bag: BagReader, topic: str) -> Any:
+    """The first message on `topic`; the next where that is damaged, or None where the first ones all are."""
+    for message in itertools.islice(bag.messages([topic]), FIRST_MESSAGES):
+        try:
+            return bag.deserialize(message)
+        except DataError:
+            continue
+    return None
 
 
 def _read(bag: BagReader, samples: Samples, frames: int, on_frame: Callable[[], None]) -> None:
@@ -73,12 +86,19 @@ def _read(bag: BagReader, samples: Samples, frames: int, on_frame: Callable[[], 
     try:
         for start, stop, most in _stretches(bag, longest, frames):
             for message in _limited(bag.messages([*images, *infos], start, stop), images, most):
-                content = bag.deserialize(message)
-                if message.topic in images:
-                    collector.add_image(images[message.topic], message.time_ns, content)
+                is_image = message.topic in images
+                stream = images[message.topic] if is_image else infos[message.topic]
+                try:
+                    content = bag.deserialize(message)
+                except DataError as error:
+                    stream.damaged += 1
+                    stream.damage = stream.damage or str(error)
+                    continue
+                if is_image:
+                    collector.add_image(stream, message.time_ns, content)
                     on_frame()
                 else:
-                    collector.add_info(infos[message.topic], content)
+                    collector.add_info(stream, content)
             collector.end_segment()
     except DataError:
         collector.end_segment()

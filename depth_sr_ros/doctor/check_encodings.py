@@ -30,6 +30,14 @@ CODE_UNKNOWN_SHARE = 0.005
 def check_encodings(samples: Samples) -> Iterator[Finding]:
     """Whether the node can read the images, and all of them."""
     for stream in samples.streams:
+        if stream.damaged:
+            yield Finding(
+                "encodings",
+                Severity.PROBLEM,
+                f"{stream.damaged} {stream.name} messages are damaged; the first: {stream.damage}",
+                "record again: look for a full or failing disk, or for a publisher with another definition",
+                {"damaged": stream.damaged},
+            )
         faults = stream.decoded.faults
         known = RGB_ENCODINGS if stream.kind == "rgb" else DEPTH_ENCODINGS
         shown = ", ".join(code.strip() for code in stream.encodings)

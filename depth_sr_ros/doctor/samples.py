@@ -98,6 +98,10 @@ class Stream:
     info: Any = None
     publishers: list[Endpoint] = field(default_factory=list)
     subscribers: list[Endpoint] = field(default_factory=list)
+    damaged: int = 0
+    """Messages on the topic, or on its CameraInfo's, whose bytes are none of their type."""
+    damage: str = ""
+    """What was wrong with the first of those."""
     lost: int | None = None
     """Messages that the middleware says it lost; None where it does not say."""
 
