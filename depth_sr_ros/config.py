@@ -54,8 +54,9 @@ class ModelConfig:
     """Architecture of the fusion U-Net and of what feeds it.
 
     `channels` holds the width of the five levels, finest first. `encoder_blocks` and `decoder_blocks`
-    hold the number of NAFNet blocks of the four upper levels, finest first; `middle_blocks` those of the
-    bottleneck. `unshuffle` is the pixel-unshuffle factor of the stem (1 = full resolution).
+    hold the number of NAFNet blocks of the four upper levels, finest first; `rel_encoder_blocks` those of the
+    relative-depth path, unless it has as many as the LR path; `middle_blocks` those of the bottleneck.
+    `unshuffle` is the pixel-unshuffle factor of the stem (1 = full resolution).
 
     `head`: `residual`, published, a correction of the upsampled depth; `kernel`, ours, a mixture of
     neighbouring cells' depths beside it. What comes after it, both ours: `propagation`, the dilations of the
@@ -72,6 +73,7 @@ class ModelConfig:
     channels: tuple[int, ...]
     unshuffle: int = 1
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
+    rel_encoder_blocks: tuple[int, ...] | None = None
     middle_blocks: int = 1
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     guide: str = "none"
@@ -94,6 +96,8 @@ class ModelConfig:
             raise ConfigError(f"unshuffle is {self.unshuffle!r}, but must be 1, 2, 4 or 8")
         _check_sizes("channels", self.channels, length=5, low=1)
         _check_sizes("encoder_blocks", self.encoder_blocks, length=4, low=0)
+        if self.rel_encoder_blocks is not None:
+            _check_sizes("rel_encoder_blocks", self.rel_encoder_blocks, length=4, low=0)
         _check_sizes("decoder_blocks", self.decoder_blocks, length=4, low=0)
         _check_sizes("propagation", self.propagation, length=len(self.propagation), low=1)
         _check_sizes("middle_blocks", (self.middle_blocks,), length=1, low=0)
@@ -132,11 +136,13 @@ def _doubling(width: int) -> tuple[int, ...]:
     return tuple(width * 2**level for level in range(5))
 
 
-# No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few.
+# No foundation model: RGB alone guides. Narrow at depth, where parameters are many and pixels few. No blocks
+# at the coarse levels of the relative-depth path: those that were trained there came to add nothing.
 EDGE = ModelConfig(
     "edge",
     (32, 48, 96, 128, 192),
     unshuffle=4,
+    rel_encoder_blocks=(1, 1, 0, 0),
     head="kernel",
     propagation=(1, 2),
     back_projection=True,
@@ -152,6 +158,7 @@ VARIANTS: dict[str, ModelConfig] = {
         EDGE,
         variant="fast",
         encoder_blocks=(2, 2, 2, 2),
+        rel_encoder_blocks=None,
         middle_blocks=2,
         decoder_blocks=(2, 2, 2, 2),
         guide="depth_anything",

@@ -15,10 +15,19 @@ from torch import Tensor
 from depth_sr_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from depth_sr_ros.models.depth_sr import DepthSRNet
 from depth_sr_ros.models.nafnet import NAFBlock
-from training.revive import block_spreads, calibration_frames, revive, shrink
+from training.revive import (
+    block_spreads,
+    calibration_frames,
+    dead_blocks,
+    relative_change,
+    revive,
+    shrink,
+    without,
+)
 
 SCRIPT = Path(__file__).parents[1] / "training/revive.py"
 DEAD = "unet.rel_encoder.stages.2.blocks.0"
+FOUR_LEVELS = {"rel_encoder_blocks": (1, 1, 1, 1)}
 GROWN = 1e5  # times what it was
 ALIKE = 3e-3  # relative; AdaIN adds a constant to the variances, whatever their scale
 
@@ -31,7 +40,7 @@ def frames() -> tuple[Tensor, Tensor]:
 
 def with_dead_blocks() -> DepthSRNet:
     """The scale of the relative-depth path's third level is that of a long training."""
-    net = random_net("edge")
+    net = random_net("edge", **FOUR_LEVELS)
     with torch.no_grad():
         net.unet.rel_encoder.downs[1].weight.mul_(GROWN)  # type: ignore[operator, union-attr]
     return net
@@ -83,14 +92,45 @@ def test_blocks_that_add_something_are_left_alone(frames: tuple[Tensor, Tensor])
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
 
 
-def test_the_command_writes_a_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [[DEAD], ["unet.lr_encoder.stages.1.blocks.0", "unet.middle.blocks.1"]])
+def test_without_a_block_the_others_answer_as_if_it_had_been_skipped(
+    names: list[str], frames: tuple[Tensor, Tensor]
+) -> None:
+    net = random_net("edge", middle_blocks=3, **FOUR_LEVELS)
+    smaller = without(net, names)
+    for name in names:
+        net.get_submodule(name).forward = lambda x, size: x  # type: ignore[assignment, misc]
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(*frames).depth, net(*frames).depth, rtol=0, atol=0)
+    weights = [sum(p.numel() for p in each.parameters()) for each in (net, smaller)]
+    gone = [sum(p.numel() for p in net.get_submodule(name).parameters()) for name in names]
+    assert weights[0] - weights[1] == sum(gone) > 0
+
+
+def test_a_dead_block_is_not_missed(frames: tuple[Tensor, Tensor]) -> None:
+    net = with_dead_blocks()
+    smaller = without(net, dead_blocks(block_spreads(net, *frames)))
+    assert smaller.config.rel_encoder_blocks == (1, 1, 0, 0)
+    assert 0 < relative_change(net, smaller, *frames).max() < 1e-3
+
+
+@pytest.mark.parametrize("options, done", [([], "revived"), (["--remove"], "removed")])
+def test_the_command_writes_weights_and_says_what_it_found(
+    options: list[str], done: str, tmp_path: Path
+) -> None:
     weights, start = tmp_path / "edge.safetensors", tmp_path / "start.safetensors"
-    save_checkpoint(weights, with_dead_blocks(), training={}, metrics={}, version="0")
-    command = [sys.executable, str(SCRIPT), str(weights), "--out", str(start)]
+    save_checkpoint(weights, with_dead_blocks(), training={"steps": 5}, metrics={"score": 0.5}, version="0")
+    command = [sys.executable, str(SCRIPT), str(weights), "--out", str(start), *options]
     made = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert made.returncode == 0 and f"{DEAD}  (revived)" in made.stdout, made.stderr
-    _, header = load_checkpoint(start, variant="edge")
-    assert header.training["revived"].startswith("edge.safetensors (")
+    assert made.returncode == 0 and f"{DEAD}  ({done})" in made.stdout, made.stderr
+    net, header = load_checkpoint(start, variant="edge")
+    key = "revived" if done == "revived" else "dead_blocks_removed"
+    assert header.training[key].startswith("edge.safetensors (")
+    assert (DEAD in dict(net.named_modules())) == (done == "revived")
+    assert ("of itself in the mean" in made.stdout) == (done == "removed")
+    # What is as good as before keeps what is known of it; what is to be trained on has yet to earn it.
+    kept = ({"steps": 5, key: header.training[key]}, {"score": 0.5})
+    assert ((header.training, header.metrics) == kept) == (done == "removed")
 
 
 def test_the_frames_that_spreads_are_measured_on_are_always_the_same() -> None:

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # What makes it another network than the one it begins as.
-OF_FAST = ("variant", "encoder_blocks", "middle_blocks", "decoder_blocks", "guide", "guide_check")
+OF_FAST = (
+    "variant",
+    "encoder_blocks",
+    "rel_encoder_blocks",
+    "middle_blocks",
+    "decoder_blocks",
+    "guide",
+    "guide_check",
+)
 GUIDED_STEM = "unet.rel_encoder.stem.weight"
 A_NEW_BLOCK = re.compile(r"\.blocks\.\d+\.")
 GUIDE_SHARE = 0.2  # of a grey picture's weights

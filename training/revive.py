@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings blocks that add nothing back to life: python training/revive.py WEIGHTS --out START
+"""Brings blocks that add nothing back to life, or removes them: python training/revive.py WEIGHTS --out START
 
 AdaIN takes the scale of the relative-depth features away, so nothing keeps it small: in the training of
 `edge` it grew by a million, and NAFNet blocks, whose answers stay as they are, came to add nothing. A new
@@ -9,6 +9,8 @@ thousands of steps.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -91,13 +93,18 @@ def block_spreads(net: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> dict[str, S
     return spreads
 
 
+def dead_blocks(spreads: dict[str, Spreads]) -> list[str]:
+    """The names of those that add next to nothing."""
+    return [name for name, each in spreads.items() if each.share < DEAD]
+
+
 @torch.no_grad()
 def revive(net: DepthSRNet, spreads: dict[str, Spreads]) -> list[str]:
     """Scale what dead blocks compute to the spread of what they are given, and their residual scales to zero.
 
     They then add nothing, and a small step of a residual scale is seen. Returns their names.
     """
-    dead = [name for name, each in spreads.items() if each.share < DEAD]
+    dead = dead_blocks(spreads)
     for name in dead:
         block = net.get_submodule(name)
         for layer, spread in zip((block.project, block.project2), spreads[name].branches, strict=True):
@@ -107,6 +114,40 @@ def revive(net: DepthSRNet, spreads: dict[str, Spreads]) -> list[str]:
         for scale in (block.beta, block.gamma):
             scale.zero_()  # type: ignore[operator]
     return dead
+
+
+def without(net: DepthSRNet, names: list[str]) -> DepthSRNet:
+    """The network without the NAFNet blocks of those names."""
+    from depth_sr_ros.models.depth_sr import DepthSRNet
+    from depth_sr_ros.models.nafnet import NAFStage
+
+    net, counts = copy.deepcopy(net), {}
+    for stage_name, stage in net.named_modules():
+        if isinstance(stage, NAFStage):
+            blocks = {f"{stage_name}.blocks.{i}": block for i, block in enumerate(stage.blocks)}
+            stage.blocks = nn.ModuleList(block for name, block in blocks.items() if name not in names)
+            counts[stage_name] = len(stage.blocks)
+
+    def levels(path: str) -> tuple[int, ...]:
+        return tuple(counts[f"unet.{path}.{level}"] for level in range(4))
+
+    config = dataclasses.replace(
+        net.config,
+        encoder_blocks=levels("lr_encoder.stages"),
+        rel_encoder_blocks=levels("rel_encoder.stages"),
+        middle_blocks=counts["unet.middle"],
+        decoder_blocks=levels("decoder"),
+    )
+    smaller = DepthSRNet(config)
+    smaller.load_state_dict(net.state_dict())
+    return smaller
+
+
+@torch.no_grad()
+def relative_change(net: DepthSRNet, other: DepthSRNet, rgb: Tensor, depth_lr: Tensor) -> Tensor:
+    """By how much of its depth each pixel changes where `other` takes the place of `net`: (B, 1, H, W)."""
+    before = net(rgb, depth_lr).depth
+    return (other(rgb, depth_lr).depth - before).abs() / before
 
 
 def _spread(x: Tensor) -> Tensor:
@@ -126,6 +167,7 @@ def calibration_frames() -> tuple[Tensor, Tensor]:
 def convert(
     weights: Annotated[Path, typer.Argument(help="a .safetensors file")],
     out: Annotated[Path, typer.Option(help="where the start goes")],
+    remove: Annotated[bool, typer.Option(help="leave out what is dead instead: as good, and faster")] = False,
 ) -> None:
     """Make a start for further training in which all blocks can learn; its answers are those of WEIGHTS."""
     from depth_sr_ros import __version__
@@ -133,15 +175,30 @@ def convert(
     from training.command_line import errors_in_one_sentence
 
     with errors_in_one_sentence():
-        net, _ = load_checkpoint(weights)
-        shrink(net.unet.rel_encoder)
-        spreads = block_spreads(net, *calibration_frames())
-        dead = revive(net, spreads)
-        about = {"revived": name_and_hash(weights)}
-        save_checkpoint(out, net, training=about, metrics={}, version=__version__)
+        net, header = load_checkpoint(weights)
+        if not remove:
+            shrink(net.unet.rel_encoder)
+        frames = calibration_frames()
+        spreads = block_spreads(net, *frames)
+        source = name_and_hash(weights)
+        change = None
+        if remove:
+            dead = dead_blocks(spreads)
+            smaller = without(net, dead)
+            change = relative_change(net, smaller, *frames)
+            net = smaller
+            about, metrics = {**header.training, "dead_blocks_removed": source}, header.metrics
+        else:
+            dead = revive(net, spreads)
+            about, metrics = {"revived": source}, {}
+        save_checkpoint(out, net, training=about, metrics=metrics, version=__version__)
     typer.echo("what each block had added, in spreads of what it was given:")
+    done = "removed" if remove else "revived"
     for name, each in spreads.items():
-        typer.echo(f"{each.share:8.1e}  {name}{'  (revived)' if name in dead else ''}")
+        typer.echo(f"{each.share:8.1e}  {name}{f'  ({done})' if name in dead else ''}")
+    if change is not None:
+        mean, most = float(change.mean()), float(change.max())
+        typer.echo(f"without them depth changes by {mean:.1e} of itself in the mean, {most:.1e} at most")
     typer.echo(f"wrote {out}")
 
 

@@ -20,11 +20,11 @@ LEVELS_MULTIPLE = 16  # of cells: four times halved
 class Encoder(nn.Module):
     """One path: stem, then four stages with a 2x downsampling after each."""
 
-    def __init__(self, in_channels: int, config: ModelConfig) -> None:
+    def __init__(self, in_channels: int, config: ModelConfig, blocks: tuple[int, ...]) -> None:
         super().__init__()
         c = config.channels
         self.stem = nn.Conv2d(in_channels * config.unshuffle**2, c[0], 3, padding=1)
-        self.stages = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(config.encoder_blocks))
+        self.stages = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(blocks))
         self.downs = nn.ModuleList(downsample(c[i], c[i + 1]) for i in range(4))
 
     def forward(self, x: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
@@ -53,8 +53,10 @@ class FusionUNet(nn.Module):
         super().__init__()
         c = config.channels
         self.config = config
-        self.rel_encoder = Encoder(config.guide_channels, config)
-        self.lr_encoder = Encoder(LR_CHANNELS, config)
+        blocks = config.encoder_blocks
+        rel_blocks = blocks if config.rel_encoder_blocks is None else config.rel_encoder_blocks
+        self.rel_encoder = Encoder(config.guide_channels, config, rel_blocks)
+        self.lr_encoder = Encoder(LR_CHANNELS, config, blocks)
         self.middle = NAFStage(c[4], config.middle_blocks)
         self.ups = nn.ModuleList(upsample(c[i + 1], c[i]) for i in range(4))
         self.decoder = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(config.decoder_blocks))
