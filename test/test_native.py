@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.config import VARIANTS, ModelConfig
@@ -138,6 +139,28 @@ def test_threads_and_frames_before_do_not_change_the_answer(shipped: DepthSRNet)
         torch.testing.assert_close(three.upsample(*each), one.upsample(*each), atol=1e-5, rtol=1e-5)
     assert torch.equal(before, kept), "an answer must not lie in memory that the next frame takes"
     assert torch.equal(one.upsample(*first), kept)
+
+
+@needs_kernels
+def test_a_frame_after_one_that_was_interrupted_is_answered(
+    shipped: DepthSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ctrl-C in a notebook, say. Of other sizes than the frame before: what was kept is of no use."""
+    network = native.NativeNetwork(shipped, threads=1)
+    network.upsample(*frame(96, 160, (48, 80)))
+    rgb, depth = frame(100, 164, (11, 17))
+    interpolate = F.interpolate
+
+    def interrupted(x: torch.Tensor, *given: Any, **options: Any) -> torch.Tensor:
+        if options["mode"] == "nearest-exact":
+            raise KeyboardInterrupt
+        return interpolate(x, *given, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(F, "interpolate", interrupted)
+        network.upsample(rgb, depth)
+    expected = shipped.upsample(rgb, depth)
+    torch.testing.assert_close(network.upsample(rgb, depth), expected, atol=1e-4, rtol=1e-4)
 
 
 @needs_kernels

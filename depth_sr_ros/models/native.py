@@ -11,7 +11,7 @@ import ctypes
 import functools
 import importlib.machinery
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -143,9 +143,7 @@ class NativeNetwork:
         self._steps = [] if net.propagation is None else step_weights(net.propagation)
         self._shares = None if net.back_projection is None else share_weights(net.back_projection)
         self._memory: dict[str, Tensor] = {}
-        self._sizes: tuple[Any, ...] = ()
-        self._lr_size: tuple[int, int] | None = None
-        self._nearest: list[Tensor] = []  # of rows and of columns
+        self._size = (0, 0)
 
     @torch.inference_mode()
     def estimate(
@@ -177,9 +175,9 @@ class NativeNetwork:
         """
         size = (rgb.shape[2], rgb.shape[3])
         # Maps of one size are kept; a stream rarely changes it, and two sets would double the memory.
-        if size != self._sizes:
+        if size != self._size:
             self._memory.clear()
-            self._sizes, self._lr_size = size, None
+            self._size = size
         if relative_depth is None and self._net.guide is not None:
             relative_depth = self._net.guide(rgb.float() / 255)
         seen = LRInput.from_depth(depth_lr.float(), self._net.config)
@@ -228,7 +226,8 @@ class NativeNetwork:
     def _map(self, name: str, height: int, width: int, channels: int) -> Tensor:
         """Memory for a map (height, width, channels), its own for each name."""
         found = self._memory.get(name)
-        if found is None:
+        if found is None or found.shape != (height, width, channels):
+            self._memory.pop(name, None)  # before its successor takes as much
             # A panel more: the kernels read whole vectors, of a narrow map's last pixel beyond its end.
             floats = height * width * channels
             memory = torch.empty(floats + PANEL, dtype=torch.float32, device="cpu")
@@ -266,14 +265,10 @@ class NativeNetwork:
     def _lr_cells(self, seen: LRInput, size: tuple[int, int], unit: _Unit, out: Tensor) -> None:
         planes = [plane.contiguous() for plane in (seen.filled, seen.detail, seen.mask)]
         lr_size = (seen.mask.shape[2], seen.mask.shape[3])
-        if lr_size != self._lr_size:
-            self._lr_size = lr_size
-            self._memory.pop("residuals", None)
-            self._nearest = _nearest(size, lr_size)
         self._library.dsr_lr_cells(
             self._side,
             *(plane.data_ptr() for plane in planes),
-            *(index.data_ptr() for index in self._nearest),
+            *(index.data_ptr() for index in _nearest(size, lr_size)),
             *lr_size,
             *size,
             *unit,
@@ -420,6 +415,7 @@ class NativeNetwork:
         """Corrects `depth` where it lies."""
         height, width = features.shape[:2]
         lr_height, lr_width = seen.mask.shape[2:]
+        size = (depth.shape[2], depth.shape[3])
         memory = self._map("residuals", 1, 1, 2 * lr_height * lr_width + height * width)
         filled, mask = seen.filled.contiguous(), seen.mask.contiguous()
         self._library.dsr_back_project(
@@ -430,10 +426,10 @@ class NativeNetwork:
             depth.data_ptr(),
             filled.data_ptr(),
             mask.data_ptr(),
-            *(index.data_ptr() for index in self._nearest),
+            *(index.data_ptr() for index in _nearest(size, (lr_height, lr_width))),
             lr_height,
             lr_width,
-            *depth.shape[2:],
+            *size,
             *unit,
             self._correction,
             height,
@@ -444,6 +440,9 @@ class NativeNetwork:
         )
 
 
+# Kept under its sizes. One that outlived a frame that was interrupted or found no memory would, for an image
+# of another size, have the kernels read beyond the depth's end.
+@functools.lru_cache(maxsize=4)
 def _nearest(outputs: tuple[int, int], inputs: tuple[int, int]) -> list[Tensor]:
     """Which of `inputs` rows, and which of its columns, those of `outputs` take, int32: torch's own choice.
 
