@@ -59,9 +59,15 @@ def check_frame(
         )
 
 
+# torch has no type for these errors: of a CPU's allocator, and of cuDNN's convolutions, which hide that their
+# workspace did not fit.
+NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "unable to find an engine")
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """cuDNN's convolutions hide that their workspace did not fit behind an error of their own."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "unable to find an engine" in str(error)
+    """Whether a frame was too large for the device's memory."""
+    said = str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in said for text in NO_MEMORY)
 
 
 def too_large(rgb: npt.NDArray[Any], depth: npt.NDArray[Any], device: str, variant: str) -> FrameError:

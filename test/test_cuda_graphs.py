@@ -268,14 +268,21 @@ def test_cuda_graphs_need_a_cuda_device() -> None:
         DepthSuperResolver(device="cpu", runtime="cuda_graph")
 
 
+def error_of_the_cpu() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 46)
+    return caught.value
+
+
 NO_MEMORY = (
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    error_of_the_cpu(),
     # What is left of it when a convolution's workspace does not fit.
     RuntimeError("GET was unable to find an engine to execute this computation"),
 )
 
 
-@pytest.mark.parametrize("error", NO_MEMORY, ids=["out of memory", "no engine"])
+@pytest.mark.parametrize("error", NO_MEMORY, ids=["out of memory", "on a CPU", "no engine"])
 @pytest.mark.parametrize("call", [lambda e, *frame: e(*frame), lambda e, *frame: e.with_confidence(*frame)])
 def test_out_of_memory_is_a_bad_frame_and_the_next_one_is_answered(
     call: Callable[..., Any], error: Exception, monkeypatch: pytest.MonkeyPatch
