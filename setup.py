@@ -21,15 +21,18 @@ KERNELS = Extension(
     SOURCES[:1],
     depends=SOURCES[1:],
     define_macros=[("DSR_SOURCES", f'"{DIGEST}"')],
+    # Last on the command line, so they win over CXXFLAGS: with -ffast-math the rounding of `exponential` is
+    # optimized away; linked with it, or with -Ofast, the library turns denormals off in the whole process.
     extra_compile_args=[
         "-std=c++17",
         "-O3",
         "-fopenmp",
+        "-fno-fast-math",
         "-ffp-contract=fast",
         "-fno-math-errno",
         "-fno-trapping-math",
     ],
-    extra_link_args=["-fopenmp"],
+    extra_link_args=["-fopenmp", "-O3", "-fno-fast-math"],
     language="c++",
     optional=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -105,6 +106,25 @@ def test_the_wheel_holds_the_package_its_weights_and_the_demo_sequence(wheel: zi
     assert any(re.fullmatch(r"depth_sr_ros/_native\..*so", name) for name in names) or not shutil.which("c++")
     assert any(re.fullmatch(r"depth_sr_ros/weights/.*\.safetensors", name) for name in names)
     assert any(name.startswith("depth_sr_ros/demo_data/") and name.endswith(".mcap") for name in names)
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler here")
+def test_a_flag_for_careless_arithmetic_does_not_reach_the_kernels(tmp_path: Path) -> None:
+    """Built with it, depth was wrong by half. Not compiled here: the preprocessor says what holds."""
+    for name in ("setup.py", "setup.cfg", "README.md", "depth_sr_ros/native"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(REPO_ROOT / name)
+    (tmp_path / "c++").write_text('#!/bin/sh\nexec c++ -E -dM "$@"\n')
+    (tmp_path / "c++").chmod(0o755)
+    compiler = str(tmp_path / "c++")
+    environment = {"CC": compiler, "CXX": compiler, "CFLAGS": "-ffast-math", "CXXFLAGS": "-ffast-math"}
+    command = [sys.executable, "setup.py", "build_ext"]
+    run = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    (macros,) = tmp_path.glob("build/**/native.o")
+    assert "#define __OPTIMIZE__ 1" in macros.read_text(), run.stdout + run.stderr
+    assert " -ffast-math " in run.stdout and "__FAST_MATH__" not in macros.read_text()
 
 
 def test_the_wheel_installs_no_other_top_level_module(wheel: zipfile.ZipFile) -> None:
