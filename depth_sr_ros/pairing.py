@@ -4,7 +4,8 @@
 With `key="depth"` each depth frame takes the nearest RGB frame within slop. It leaves as soon as no RGB
 frame still to come can be nearer: one with a later stamp is there, or the nearest so far is closer than
 half the RGB period. One RGB frame serves one depth frame; a further depth frame whose nearest it is counts
-as unpaired.
+as unpaired. Of those that are there the nearest gets it; where the depth rate is the higher one, it also
+waits for the next depth frame if that will be nearer.
 
 With `key="rgb"` each RGB frame takes the latest depth frame, if that is within slop, and the next takes it
 again: a 10 Hz LiDAR beside a 30 Hz camera gives 30 Hz. Older depth frames are not kept.
@@ -32,6 +33,9 @@ AUTO_SLOP = -1.0
 # In "rgb" mode the latest depth is up to one depth period old when an RGB frame comes; half a period more
 # for its transport.
 RGB_KEY_PERIODS = 1.5
+# Depth periods below this share of the RGB period leave depth frames over, so a nearer one is worth a wait.
+# At about equal rates it is not: jitter would cost a period each time that it makes the next frame nearer.
+FAST_DEPTH_PERIODS = 0.75
 INTERVALS = 15
 
 
@@ -104,6 +108,9 @@ class _Stream:
         self.queue.clear()
         self._intervals.clear()
         self._newest = None
+
+    def is_newest(self, stamp: int) -> bool:
+        return self._newest is None or stamp >= self._newest
 
     @property
     def shortest_period(self) -> int | None:
@@ -234,13 +241,14 @@ class FramePairer:
     def _decide_depth(self, now: float) -> list[Pair]:
         self._release_rgb()
         pairs, waiting = [], []
-        for depth in self._depth.queue:
-            before, after = self._neighbours(depth.stamp)
-            nearest = self._nearest(depth.stamp, before, after)
-            if not self._is_final(depth, nearest, after is not None, now):
+        for index, depth in enumerate(self._depth.queue):
+            nearest, is_final = self._choose(depth, now)
+            if not is_final or self._waits_for_nearer(depth, nearest, now):
                 waiting.append(depth)
                 continue
-            rgb = self._take_rgb(depth.stamp, nearest)
+            rgb = None
+            if not self._has_nearer(nearest, index, now):
+                rgb = self._take_rgb(depth.stamp, nearest)
             if rgb is None:
                 self._depth.unpaired += 1
             else:
@@ -248,6 +256,35 @@ class FramePairer:
                 pairs.append(self._pair(rgb, depth))
         self._depth.queue = waiting
         return pairs
+
+    def _choose(self, depth: _Waiting, now: float) -> tuple[int | None, bool]:
+        """The stamp of the nearest RGB frame received, spent ones too, and whether that is final."""
+        before, after = self._neighbours(depth.stamp)
+        nearest = self._nearest(depth.stamp, before, after)
+        return nearest, self._is_final(depth, nearest, after is not None, now)
+
+    def _has_nearer(self, nearest: int | None, index: int, now: float) -> bool:
+        """Whether a later depth frame in the queue takes the same RGB frame now, and is nearer to it."""
+        queue = self._depth.queue
+        stamp = queue[index].stamp
+        if nearest is None or nearest <= stamp:
+            return False
+        later = bisect.bisect_left(queue, (stamp + 1,), index)
+        # Where a later one is nearer, the next is.
+        if later == len(queue) or abs(queue[later].stamp - nearest) >= nearest - stamp:
+            return False
+        return self._choose(queue[later], now) == (nearest, True)
+
+    def _waits_for_nearer(self, depth: _Waiting, nearest: int | None, now: float) -> bool:
+        """Whether the next depth frame will be nearer to that RGB frame, by the rhythms of the streams."""
+        if nearest is None or nearest <= depth.stamp or nearest == self._spent:
+            return False
+        if now - depth.arrival >= self._max_wait or not self._depth.is_newest(depth.stamp):
+            return False
+        period, rgb_period = self._depth.period, self._rgb.period
+        if period is None or rgb_period is None or period >= FAST_DEPTH_PERIODS * rgb_period:
+            return False
+        return period < 2 * (nearest - depth.stamp)
 
     def _neighbours(self, stamp: int) -> tuple[int | None, int | None]:
         """The stamps of RGB frames received, spent ones too, that are next to `stamp`: below, at or above."""

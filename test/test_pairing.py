@@ -105,6 +105,46 @@ def test_one_rgb_serves_one_depth_and_the_other_is_counted() -> None:
     assert bench.depth(199) == [("rgb 200", "depth 199")]
 
 
+def test_of_the_depth_frames_that_are_there_the_nearest_gets_the_rgb() -> None:
+    bench = Bench(slop=0.05)
+    bench.rgb(0)
+    assert bench.depth(60, 90, 101) == []
+    assert bench.rgb(100) == [("rgb 100", "depth 101")]
+    assert bench.pairer.counts().depth.unpaired == 2
+
+
+@pytest.mark.parametrize("offset_ms", [0, 5, -5, 12])
+@pytest.mark.parametrize("lead_ms", [-40, 1, 40])
+def test_of_a_fast_depth_stream_each_rgb_gets_its_nearest(offset_ms: int, lead_ms: int) -> None:
+    """A D435 in dim light: 30 Hz of depth, 15 Hz of RGB; whichever stream arrives first."""
+    bench = Bench(max_wait=1e9)
+    depth = [(33 * i + offset_ms + lead_ms, bench.depth, 33 * i + offset_ms) for i in range(60)]
+    rgb = [(66 * i, bench.rgb, 66 * i) for i in range(30)]
+    pairs = []
+    for _, push, stamp in sorted(rgb + depth, key=lambda arrival: arrival[0]):
+        pairs += push(stamp)
+    expected = [(f"rgb {66 * i}", f"depth {66 * i + offset_ms}") for i in range(30)]
+    assert len(pairs) >= 28
+    assert set(pairs[2:]) <= set(expected)  # the first come before the rhythms are known
+
+
+def test_a_depth_waits_for_a_nearer_one_no_longer_than_max_wait() -> None:
+    bench = Bench()
+    bench.rgb(0, 66)
+    bench.depth(5, 38, 71)
+    assert bench.depth(104) == []
+    assert bench.rgb(132) == []  # depth 137 will be nearer, but does not come
+    assert bench.wait(0.21) == [("rgb 132", "depth 104")]
+
+
+def test_at_equal_rates_no_depth_waits_for_the_next() -> None:
+    bench = Bench()
+    for index in range(10):
+        bench.depth(33 * index - 16)
+        pairs = bench.rgb(33 * index)
+    assert pairs == [("rgb 297", "depth 281")]
+
+
 def test_a_fast_rgb_stream_pairs_with_the_nearest_and_not_one_off() -> None:
     bench = Bench()
     pairs = []
@@ -307,6 +347,7 @@ class Reference:
     available: Counter = field(default_factory=Counter)
     spent: int = -(10**15)
     intervals: list[int] = field(default_factory=list)
+    depth_intervals: list[int] = field(default_factory=list)
     waiting: list[tuple[int, int, float]] = field(default_factory=list)
     newest: dict[str, int | None] = field(default_factory=lambda: {"rgb": None, "depth": None})
     serial: int = 0
@@ -314,7 +355,7 @@ class Reference:
     def push(self, stream: str, stamp: int, now: float) -> list[tuple[int, int]]:
         newest = self.newest[stream]
         if newest is not None and newest - stamp > 1_000_000_000:
-            self.rgb, self.intervals, self.waiting = [], [], []
+            self.rgb, self.intervals, self.depth_intervals, self.waiting = [], [], [], []
             self.available, self.spent = Counter(), -(10**15)
             self.newest = {"rgb": None, "depth": None}
             newest = None
@@ -326,6 +367,8 @@ class Reference:
                 self.available[stamp] += 1
         else:
             self.serial += 1
+            if newest is not None and stamp > newest:
+                self.depth_intervals = [*self.depth_intervals, stamp - newest][-15:]
             self.waiting.append((stamp, self.serial, now))
         self.newest[stream] = stamp if newest is None else max(stamp, newest)
         pairs = self.decide(now)
@@ -344,15 +387,36 @@ class Reference:
         pairs = []
         for depth in sorted(self.waiting):
             stamp, _, arrival = depth
-            nearest = min(self.rgb, key=lambda s: (abs(s - stamp), s), default=None)
-            if not self.is_final(stamp, nearest, now - arrival):
+            nearest, is_final = self.choice(depth, now)
+            if not is_final or (now - arrival < self.max_wait and self.waits_for_nearer(stamp, nearest)):
                 continue
+            later = [other for other in self.waiting if other[0] > stamp]
             self.waiting.remove(depth)
             if nearest is None or nearest not in self.available or abs(nearest - stamp) > self.slop():
+                continue
+            rivals = [other for other in later if abs(other[0] - nearest) < abs(stamp - nearest)]
+            if rivals and self.choice(min(rivals), now) == (nearest, True):
                 continue
             self.spend(nearest)
             pairs.append((nearest, stamp))
         return pairs
+
+    def choice(self, depth: tuple[int, int, float], now: float) -> tuple[int | None, bool]:
+        """The nearest RGB frame, and whether it stays that."""
+        stamp, _, arrival = depth
+        nearest = min(self.rgb, key=lambda s: (abs(s - stamp), s), default=None)
+        return nearest, self.is_final(stamp, nearest, now - arrival)
+
+    def waits_for_nearer(self, stamp: int, nearest: int | None) -> bool:
+        """Whether depth comes so much faster than RGB that the next one is worth a wait, and nearer."""
+        newest = self.newest["depth"]
+        if nearest is None or nearest not in self.available or newest is None or stamp < newest:
+            return False
+        if not (self.intervals and self.depth_intervals):
+            return False
+        period = statistics.median(self.depth_intervals)
+        is_faster = period < 0.75 * statistics.median(self.intervals)
+        return is_faster and abs(stamp + period - nearest) < nearest - stamp
 
     def slop(self) -> float:
         if self.slop_ns is not None:

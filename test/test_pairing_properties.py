@@ -157,13 +157,16 @@ class Witness:
         """The pairs that leave now, (RGB serial, depth serial); moves queues and counters along."""
         left = []
         for depth in sorted(self.depth.queue, key=lambda seen: seen.order):
-            nearest = min(
-                self.rgb.frames, key=lambda rgb: (abs(rgb.stamp - depth.stamp), rgb.order), default=None
-            )
-            if not self.is_certain(depth, nearest):
+            nearest = self.nearest(depth)
+            if not self.is_certain(depth, nearest) or self.waits_for_nearer(depth, nearest):
                 continue
             self.depth.queue.remove(depth)
-            if nearest is None or self.is_gone(nearest) or not self.is_within(nearest, depth):
+            if (
+                nearest is None
+                or self.is_gone(nearest)
+                or not self.is_within(nearest, depth)
+                or self.has_nearer(nearest, depth)
+            ):
                 self.depth.unpaired += 1
                 continue
             assert not nearest.used
@@ -180,6 +183,30 @@ class Witness:
             self.spend(evicted)
             self.release()
         return left
+
+    def nearest(self, depth: Seen) -> Seen | None:
+        return min(self.rgb.frames, key=lambda rgb: (abs(rgb.stamp - depth.stamp), rgb.order), default=None)
+
+    def has_nearer(self, rgb: Seen, depth: Seen) -> bool:
+        """Whether the next depth frame that waits is nearer, and certain of the same RGB frame."""
+        later = [other for other in self.depth.queue if other.stamp > depth.stamp]
+        following = min(later, key=lambda other: other.order, default=None)
+        if following is None or abs(following.stamp - rgb.stamp) >= abs(depth.stamp - rgb.stamp):
+            return False
+        return self.nearest(following) is rgb and self.is_certain(following, rgb)
+
+    def waits_for_nearer(self, depth: Seen, nearest: Seen | None) -> bool:
+        """Whether the next depth frame to come will be nearer, where depth is much faster than RGB."""
+        if nearest is None or self.is_gone(nearest) or self.now - depth.arrival >= self.max_wait:
+            return False
+        if any(other.stamp > depth.stamp for other in self.depth.frames):
+            return False
+        if not (self.depth.intervals and self.rgb.intervals):
+            return False
+        period = statistics.median(self.depth.intervals[-15:])
+        if period >= 0.75 * statistics.median(self.rgb.intervals[-15:]):
+            return False
+        return abs(depth.stamp + period - nearest.stamp) < nearest.stamp - depth.stamp
 
     def is_certain(self, depth: Seen, nearest: Seen | None) -> bool:
         """Whether no RGB frame still to come can be nearer, or `depth` has waited long enough."""
