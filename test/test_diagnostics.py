@@ -23,6 +23,7 @@ WELL: dict[str, Any] = {
     "rgb_silent_s": 0.03,
     "depth_silent_s": 0.02,
     "stamp_skew_s": 0.002,
+    "unstamped": "",
     "rgb_received": 300,
     "depth_received": 300,
     "depth_unpaired": 0,
@@ -84,6 +85,13 @@ def test_skewed_clocks_are_told_while_nothing_pairs(skew_s: float) -> None:
 def test_skewed_clocks_are_no_matter_while_frames_pair_or_none_come() -> None:
     assert second_report(stamp_skew_s=0.4)[0] == OK
     assert second_report(stamp_skew_s=0.4, depth_received=300, pairs=300)[0] == OK
+
+
+def test_stamps_that_nobody_set_are_told_while_nothing_pairs() -> None:
+    level, message = second_report(unstamped="rgb, depth", pairs=300, depth_unpaired=30)
+    assert level == WARN
+    assert message.startswith("the stamps of rgb, depth are 0, so nothing pairs: have the publisher set")
+    assert second_report(unstamped="rgb, depth")[0] == OK  # sync.key rgb, or the start of a simulation
 
 
 def test_new_bad_frames_are_told_once_with_the_last_reason() -> None:

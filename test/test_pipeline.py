@@ -116,6 +116,15 @@ def test_the_first_frame_after_a_clear_does_not(rig: tuple[Pipeline, Recorder]) 
     assert send(rig, 100 * NS_PER_S + NS_PER_S // 30) == ["forget", "frame"]
 
 
+def test_a_stream_whose_stamps_are_0_is_named(rig: tuple[Pipeline, Recorder]) -> None:
+    pipeline, _ = rig
+    assert pipeline.snapshot()["unstamped"] == ""
+    run(pipeline, 0)
+    assert pipeline.snapshot()["unstamped"] == "rgb, depth"
+    pipeline.push_rgb(image_message(rgb_pixels(), "rgb8", header(NS_PER_S, "camera")))
+    assert pipeline.snapshot()["unstamped"] == "depth"
+
+
 def test_frames_that_left_their_guide_out_are_counted(rig: tuple[Pipeline, Recorder]) -> None:
     pipeline, engine = rig
     shares: list[float | None] = [None, 0.0, 0.5, 0.0, 1.0]

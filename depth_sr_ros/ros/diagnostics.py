@@ -53,6 +53,7 @@ class Assessor:
             new = {key: now[key] for key in COUNTED}
         warning = (
             self._silence(now)
+            or self._stamps(now, new)
             or self._clocks(now, new)
             or self._losses(now, new)
             or now["view_mismatch"]
@@ -69,6 +70,15 @@ class Assessor:
         for name, other in (("rgb", "depth"), ("depth", "rgb")):
             if name in late:
                 return f"no {name} on {now[f'{name}_topic']} for {late[name]:.0f} s while {other} arrives"
+        return ""
+
+    def _stamps(self, now: Mapping[str, Any], new: Mapping[str, int]) -> str:
+        # Frames that all have the same stamp make one pair: the others are taken for repetitions.
+        if now["unstamped"] and new["depth_received"] and not new["pairs"]:
+            return (
+                f"the stamps of {now['unstamped']} are 0, so nothing pairs: have the publisher set "
+                "header.stamp; with use_sim_time it needs /clock"
+            )
         return ""
 
     def _clocks(self, now: Mapping[str, Any], new: Mapping[str, int]) -> str:

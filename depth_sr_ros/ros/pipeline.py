@@ -90,6 +90,7 @@ class Pipeline:
         self._known_sizes = {(tuple(values["warmup.rgb_size"]), tuple(values["warmup.depth_size"]))}
         self._last_seen: dict[str, float] = {}
         self._stamp_lag: dict[str, float] = {}
+        self._unstamped: dict[str, bool] = {}
         self._last_frame: tuple[str, int] | None = None  # frame_id and stamp of the last RGB image
         self._view_check = ViewCheck(registrar is not None, report)
         # Between the synchronizer's counter of a pair and the mailbox's: a snapshot sees both or neither.
@@ -155,7 +156,9 @@ class Pipeline:
         now = time.monotonic()
         self._rates[name].tick(now)
         self._last_seen[name] = now
-        self._stamp_lag[name] = now - to_nanoseconds(message.header.stamp) / 1e9
+        stamp = to_nanoseconds(message.header.stamp)
+        self._stamp_lag[name] = now - stamp / 1e9
+        self._unstamped[name] = stamp == 0
 
     def _put(self, pairs: list[Pair]) -> None:
         now = time.monotonic()
@@ -280,4 +283,5 @@ class Pipeline:
         lags = self._stamp_lag
         out |= {"sync_offset_p50_ms": self._offsets.percentiles().p50}
         out |= {"stamp_skew_s": lags["rgb"] - lags["depth"] if len(lags) == 2 else 0.0}
+        out |= {"unstamped": ", ".join(name for name in silent if self._unstamped.get(name))}
         return out | {"view_mismatch": self._view_check.mismatch}
