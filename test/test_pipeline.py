@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="the pipeline takes messages")
 
+import numpy as np
 import rclpy
 from lifecycle_client import plane, rgb_pixels
 from rclpy.parameter import Parameter
@@ -19,9 +21,11 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from depth_sr_ros import DepthSuperResolver
 from depth_sr_ros.answer import Answer, Wanted
+from depth_sr_ros.models.registration import DepthRegistration
 from depth_sr_ros.parameters import TABLE
 from depth_sr_ros.ros.engine_loader import load_engine
-from depth_sr_ros.ros.messages import NS_PER_S, header, image_message
+from depth_sr_ros.ros.extrinsics import Registrar
+from depth_sr_ros.ros.messages import NS_PER_S, header, image_message, pinhole_camera_info
 from depth_sr_ros.ros.node import SUCCESS, DepthSRNode
 from depth_sr_ros.ros.pass_through import PassThrough
 from depth_sr_ros.ros.pipeline import Pipeline
@@ -136,6 +140,22 @@ def test_frames_that_left_their_guide_out_are_counted(rig: tuple[Pipeline, Recor
     pipeline.clear()  # another camera may come
     snapshot = pipeline.snapshot()
     assert (snapshot["guide_left_out"], snapshot["guide_left_out_recent"]) == (2, 0)
+
+
+def test_the_distortion_of_a_camera_that_is_registered_is_told_once_for_each_warp() -> None:
+    said: list[str] = []
+    registrar = Registrar(lambda rgb_frame, depth_frame: np.eye(4), said.append)
+    rgb = pinhole_camera_info((64, 48), (50.0, 50.0), (31.5, 23.5))
+    depth = pinhole_camera_info((16, 12), (12.5, 12.5), (7.5, 5.5))
+    engine = SimpleNamespace(make_registration=DepthRegistration)
+    sizes = ((64, 48), (16, 12))
+    registrar(engine, ("rgb", "depth"), (rgb, depth), sizes)
+    assert said == []
+    depth.d = [0.4, -0.3, 0.0, 0.0, 0.1]
+    for frame in ("other", "other", "third"):
+        registrar(engine, ("rgb", frame), (rgb, depth), sizes)
+    assert len(said) == 2
+    assert said[0].startswith("register is true, but the depth camera's distortion is not zero: unless")
 
 
 def test_a_warning_that_comes_with_a_frame_is_logged_once(

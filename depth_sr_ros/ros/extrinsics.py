@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.time import Time
 
-from depth_sr_ros.camera import PinholeCamera, transform_matrix
+from depth_sr_ros.camera import PinholeCamera, has_distortion, transform_matrix
 from depth_sr_ros.errors import ConfigError, FrameError
 
 # rgb_frame, depth_frame -> 4x4 that maps points of the depth frame into the RGB frame, metres
@@ -54,10 +54,14 @@ def make_extrinsics(node: Node, values: dict[str, Any]) -> Extrinsics:
 
 
 class Registrar:
-    """Keeps the warp of the last pair of cameras; makes another when a CameraInfo or a size changes."""
+    """Keeps the warp of the last pair of cameras; makes another when a CameraInfo or a size changes.
 
-    def __init__(self, extrinsics: Extrinsics) -> None:
+    `report` is told of a camera with distortion, which the warp ignores, once for each warp.
+    """
+
+    def __init__(self, extrinsics: Extrinsics, report: Callable[[str], None]) -> None:
         self._extrinsics = extrinsics
+        self._report = report
         self._key: tuple[Any, ...] = ()
         self._registration: Any = None
 
@@ -92,4 +96,10 @@ class Registrar:
             except ConfigError as error:  # a transform that somebody sent, not a parameter: the node lives on
                 raise FrameError(str(error)) from error
             self._key = key
+            for name, info in zip(("RGB", "depth"), infos, strict=True):
+                if has_distortion(info):  # rectified images come with the coefficients of the raw ones
+                    self._report(
+                        f"register is true, but the {name} camera's distortion is not zero: unless its "
+                        "images are rectified already, the depth is off towards the corners"
+                    )
         return self._registration

@@ -147,7 +147,7 @@ class DepthSRNode(LifecycleNode):
         # Those of the last try say nothing about this one.
         self.failure = self._breakdown = self.broken = ""
         if values["register"]:
-            self._registrar = Registrar(make_extrinsics(self, values))
+            self._registrar = Registrar(make_extrinsics(self, values), self._report)
         self._outputs = Outputs(self._endpoints, self._report)
         self.get_logger().info(f"loading the network: variant {values['variant']}")
         self._pipeline = Pipeline(

@@ -137,8 +137,8 @@ class Outputs:
             return
         if has_distortion(result.info):
             self._report(
-                "~/points is asked for, but the RGB camera's distortion is not zero: the points are off "
-                "towards the corners; feed rectified images"
+                "~/points is asked for, but the RGB camera's distortion is not zero: unless the images are "
+                "rectified already, the points are off towards the corners"
             )
         metres = result.answer.metres
         height, width = metres.shape
