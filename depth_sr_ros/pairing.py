@@ -29,6 +29,9 @@ from depth_sr_ros.errors import ConfigError
 
 KEYS = ("depth", "rgb")
 JUMP_NS = 1_000_000_000
+# So many frames in a row before the newest are no late ones: time has gone back by less than JUMP_NS, in a
+# short recording that starts again. Every further RGB frame would count as late until time has caught up.
+RESTART_FRAMES = 5
 AUTO_SLOP = -1.0
 # In "rgb" mode the latest depth is up to one depth period old when an RGB frame comes; half a period more
 # for its transport.
@@ -86,9 +89,14 @@ class _Stream:
         self._capacity = capacity
         self._intervals: deque[int] = deque(maxlen=INTERVALS)
         self._newest: int | None = None
+        self._behind = 0
 
     def jumped_back(self, stamp: int) -> bool:
-        return self._newest is not None and self._newest - stamp > JUMP_NS
+        """Whether time has gone back with this stamp, which is the next; call it once for each."""
+        if self._newest is None or stamp == self._newest:
+            return False
+        self._behind = self._behind + 1 if stamp < self._newest else 0
+        return self._newest - stamp > JUMP_NS or self._behind == RESTART_FRAMES
 
     def push(self, stamp: int, message: Any, arrival: float) -> None:
         if self._newest is not None and stamp > self._newest:
@@ -108,6 +116,7 @@ class _Stream:
         self.queue.clear()
         self._intervals.clear()
         self._newest = None
+        self._behind = 0
 
     def is_newest(self, stamp: int) -> bool:
         return self._newest is None or stamp >= self._newest

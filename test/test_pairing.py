@@ -251,6 +251,35 @@ def test_a_looped_bag_keeps_pairing() -> None:
     assert bench.pairer.counts().resets == 2  # the stream that jumps first clears both
 
 
+@pytest.mark.parametrize("frames", [3, 15])
+@pytest.mark.parametrize("key", ["depth", "rgb"])
+def test_a_looped_bag_of_less_than_a_second_keeps_pairing(key: str, frames: int) -> None:
+    bench = Bench(key=key)
+    pairs = []
+    for _ in range(20):
+        for index in range(frames):
+            bench.clock.now += 0.033
+            pairs += bench.rgb(33 * index) + bench.depth(33 * index)
+    counts = bench.pairer.counts()
+    assert counts.resets >= 5
+    assert len(pairs) >= 20 * frames // 3
+    check_accounts(counts, 10)
+
+
+def test_four_late_frames_in_a_row_are_no_restart() -> None:
+    bench = Bench()
+    bench.rgb(0, 33, 66, 99, 132, 330)
+    bench.rgb(165, 198, 231, 264)
+    bench.depth(330)
+    bench.rgb(297, 363)
+    assert bench.pairer.counts().resets == 1  # the fifth is one
+    bench = Bench()
+    bench.rgb(0, 33, 66, 99, 132, 297)
+    bench.rgb(165, 198, 231, 264, 330)
+    assert bench.depth(330) == [("rgb 330", "depth 330")]
+    assert bench.pairer.counts().resets == 0
+
+
 def test_a_small_step_back_is_no_jump() -> None:
     bench = Bench(slop=0.01)
     bench.rgb(1000, 100)
@@ -350,11 +379,15 @@ class Reference:
     depth_intervals: list[int] = field(default_factory=list)
     waiting: list[tuple[int, int, float]] = field(default_factory=list)
     newest: dict[str, int | None] = field(default_factory=lambda: {"rgb": None, "depth": None})
+    behind: Counter = field(default_factory=Counter)
     serial: int = 0
 
     def push(self, stream: str, stamp: int, now: float) -> list[tuple[int, int]]:
         newest = self.newest[stream]
-        if newest is not None and newest - stamp > 1_000_000_000:
+        if newest is not None and stamp != newest:
+            self.behind[stream] = self.behind[stream] + 1 if stamp < newest else 0
+        if newest is not None and (newest - stamp > 1_000_000_000 or self.behind[stream] == 5):
+            self.behind = Counter()
             self.rgb, self.intervals, self.depth_intervals, self.waiting = [], [], [], []
             self.available, self.spent = Counter(), -(10**15)
             self.newest = {"rgb": None, "depth": None}

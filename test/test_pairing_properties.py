@@ -55,13 +55,17 @@ class Side:
     frames: list[Seen] = field(default_factory=list)
     queue: list[Seen] = field(default_factory=list)
     intervals: list[int] = field(default_factory=list)
+    behind: int = 0
     received: int = 0
     paired: int = 0
     unpaired: int = 0
     evicted: int = 0
 
     def is_jump(self, stamp: int) -> bool:
-        return bool(self.frames) and max(seen.stamp for seen in self.frames) - stamp > 1000
+        back = max((seen.stamp for seen in self.frames), default=stamp) - stamp
+        if back:
+            self.behind = self.behind + 1 if back > 0 else 0
+        return back > 1000 or self.behind == 5
 
     def take(self, seen: Seen) -> None:
         newest = max((other.stamp for other in self.frames), default=seen.stamp)
@@ -81,7 +85,7 @@ class Side:
 
     def forget(self) -> None:
         self.evicted += len(self.queue)
-        self.frames, self.queue, self.intervals = [], [], []
+        self.frames, self.queue, self.intervals, self.behind = [], [], [], 0
 
     def limit(self, slop: int | None, periods: float) -> float:
         """The largest difference in a pair, in ms."""
