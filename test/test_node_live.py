@@ -317,6 +317,12 @@ def test_an_unknown_yaml_key_ends_the_start_with_the_nearest_name(tmp_path: Path
         assert "Traceback" not in process.output
 
 
+def test_a_list_of_whole_and_other_numbers_ends_the_start_with_what_to_write() -> None:
+    with NodeProcess({"extrinsics.translation": "[0.015, 0, 0]"}) as process:
+        assert process.wait() == 1, process.output
+        assert "write 0.0 for 0 in a list of numbers that are not whole" in process.output
+
+
 def test_a_broken_yaml_file_ends_the_start_with_code_1_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("depth_sr: [")

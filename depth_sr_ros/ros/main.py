@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from depth_sr_ros.ros.node import DepthSRNode
 
 SPIN_TIMEOUT_S = 0.2
+MIXED_LIST = "Sequence should be of same type"
 STOPPED = 130  # what a shell reports for a process that SIGINT ended
 
 
@@ -72,7 +73,10 @@ def main(args: list[str] | None = None, make_engine: Callable[[dict[str, Any]], 
     try:
         rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
-        return _complain(f"the ROS arguments cannot be used: {' '.join(str(error).split())}")
+        text = " ".join(str(error).split())
+        # rcl takes no list of both kinds, as [0.015, 0, 0], and does not say what to write.
+        hint = "; write 0.0 for 0 in a list of numbers that are not whole" if MIXED_LIST in text else ""
+        return _complain(f"the ROS arguments cannot be used: {text}{hint}")
     if memory is not None and memory.complaint:
         rclpy.logging.get_logger("depth_sr").warning(f"{memory.complaint}; {memory.remedy}")
     try:
