@@ -180,3 +180,12 @@ except ModuleNotFoundError:
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == f"imported {len(names)}"
     assert len(names) > 10
+
+
+def test_without_rclpy_the_node_says_how_to_get_it() -> None:
+    script = (
+        "import sys; sys.modules['rclpy'] = None\nfrom depth_sr_ros.ros.main import main\nsys.exit(main([]))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=REPO_ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("depth_sr: the node needs rclpy: ") and run.stderr.count("\n") == 1

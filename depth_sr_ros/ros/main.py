@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from depth_sr_ros import shared_memory
 from depth_sr_ros.errors import DepthSRError
 from depth_sr_ros.ros import dds
+from depth_sr_ros.ros_installation import need_rclpy
 
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
@@ -62,6 +63,7 @@ def main(args: list[str] | None = None, make_engine: Callable[[dict[str, Any]], 
     """
     signals = StopSignals()
     try:
+        need_rclpy("the node")
         profile = dds.prepare_process()
     except DepthSRError as error:
         return _complain(str(error))
