@@ -37,7 +37,7 @@ def _rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, header:
     with safe_open(str(path), framework="pt") as file:
         metadata = json.loads(file.metadata()[METADATA_KEY])
     tensors = tensors or load_file(path)
-    path.unlink()  # the tensors are maps of this file, which safetensors before 0.8 would empty under them
+    path.unlink()  # the tensors are maps of this file, which an older safetensors would empty under them
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps({**metadata, **(header or {})})})
 
 
