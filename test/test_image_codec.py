@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from depth_sr_ros.errors import FrameError
 from depth_sr_ros.image_codec import (
+    BLOCK_PIXELS,
     DEPTH_ENCODINGS,
     OUTPUT_ENCODINGS,
     RGB_ENCODINGS,
@@ -190,6 +191,17 @@ def test_metres_leave_as_32fc1_with_every_invalid_pixel_nan() -> None:
     nan = np.nan
     np.testing.assert_array_equal(out, np.array([[0.5, nan, nan], [nan, nan, nan]], np.float32))
     np.testing.assert_array_equal(metres, before)
+
+
+@pytest.mark.parametrize("invalid", [np.nan, np.inf, -np.inf, 0.0, -1.0])
+def test_one_kind_of_invalid_pixel_in_one_block_leaves_as_nan(invalid: float) -> None:
+    metres = np.full((5, BLOCK_PIXELS // 2), 0.5, np.float32)  # the last block is of one row
+    for row in (0, 3, 4):
+        frame = metres.copy()
+        frame[row, 7] = invalid
+        out = np.frombuffer(encode_depth(frame, "32FC1"), np.float32).reshape(metres.shape)
+        frame[row, 7] = np.nan
+        np.testing.assert_array_equal(out, frame)
 
 
 def test_millimetres_are_rounded_clamped_and_zero_where_invalid() -> None:

@@ -51,7 +51,17 @@ def test_closing_wakes_who_waits_and_counts_what_waited() -> None:
     assert box.counts() == MailboxCounts(put=1, taken=0, overwritten=1, waiting=0)
 
 
-@given(st.lists(st.sampled_from(["put", "take", "close"]), max_size=40))
+def test_clearing_drops_what_waits_and_takes_the_next_item() -> None:
+    box: Mailbox[int] = Mailbox()
+    box.put(1)
+    box.clear()
+    assert box.counts() == MailboxCounts(put=1, taken=0, overwritten=1, waiting=0)
+    assert box.take(0) is None
+    box.put(2)
+    assert box.take(0) == 2
+
+
+@given(st.lists(st.sampled_from(["put", "take", "clear", "close"]), max_size=40))
 def test_put_is_always_taken_plus_overwritten_plus_waiting(steps: list[str]) -> None:
     box: Mailbox[int] = Mailbox()
     for index, step in enumerate(steps):
@@ -59,6 +69,8 @@ def test_put_is_always_taken_plus_overwritten_plus_waiting(steps: list[str]) -> 
             box.put(index)
         elif step == "take":
             box.take(0)
+        elif step == "clear":
+            box.clear()
         else:
             box.close()
         counts = box.counts()

@@ -12,10 +12,11 @@ from depth_sr_ros.metrics import METRICS, depth_edges, depth_metrics, dilate, me
 
 
 def scene(seed: int = 0, height: int = 30, width: int = 37) -> tuple[np.ndarray, np.ndarray]:
-    """Truth with a step, texture, holes of every kind, and a prediction that is off by some per cent."""
+    """Truth with steps either way, texture, holes of every kind, and a prediction some per cent off."""
     rng = np.random.default_rng(seed)
-    truth = 2 + 0.02 * rng.random((height, width))
+    truth = 0.6 + 0.006 * rng.random((height, width))
     truth[:, width // 2 :] += 1.5
+    truth[2 * height // 3 :, width // 4 : width // 2] += 0.2
     for value in (np.nan, 0.0, -1.0, np.inf):
         truth[rng.random(truth.shape) < 0.03] = value
     pred = np.where(np.isfinite(truth), truth, 1.0) * (1 + 0.04 * rng.standard_normal(truth.shape))

@@ -133,6 +133,31 @@ def test_stop_waits_for_the_job_under_way() -> None:
     assert not worker.is_alive
 
 
+def test_waiting_until_idle_waits_for_the_job_under_way_at_most_as_long_as_it_is_told() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def handle(engine: Doubler, job: float) -> None:
+        entered.set()
+        leave.wait(5)
+
+    box: Mailbox[float] = Mailbox()
+    worker = EngineWorker(Doubler, box, handle, lambda error: None, lambda error: None)
+    worker.start()
+    try:
+        assert worker.wait_idle(0.0), "nothing is under way"
+        box.put(1.0)
+        assert entered.wait(5)
+        assert not worker.wait_idle(0.01)
+        threading.Timer(0.02, leave.set).start()
+        start = time.monotonic()
+        assert worker.wait_idle(60.0)
+        assert time.monotonic() - start < 30, "the end of the job wakes who waits"
+        assert worker.counts() == WorkerCounts(done=1, bad=0, failed=0)
+    finally:
+        leave.set()
+        worker.stop()
+
+
 def test_stop_is_safe_before_start_and_twice() -> None:
     bench = Bench()
     bench.worker.stop()
