@@ -62,6 +62,23 @@ def test_tof_flies_between_the_surfaces_at_edges_and_dtof_never_does() -> None:
     assert between["tof"] > 0.02 and between["dtof"] == 0
 
 
+def test_tof_is_noisier_where_it_is_darker() -> None:
+    wall = np.full((HEIGHT, WIDTH), 2.0, np.float32)
+    dim, bright = (
+        np.nanstd(made("tof", wall, rgb=np.full((HEIGHT, WIDTH, 3), grey, np.uint8))) for grey in (60, 240)
+    )
+    assert 1.8 < dim / bright < 2.2  # the root of four
+
+
+@pytest.mark.parametrize("profile", ["challenge", "codec"])
+def test_few_levels_still_follow_the_depth(profile: str) -> None:
+    ramp = np.tile(np.linspace(1, 5, WIDTH, dtype=np.float32), (HEIGHT, 1))
+    error = made(profile, ramp) - made("clean", ramp)
+    assert np.abs(error).mean() < 0.1
+    if profile == "challenge":  # noise of one step, and the rounding to steps
+        assert error.std() == pytest.approx(4 / 255 * np.sqrt(1 + 1 / 12), rel=0.1)
+
+
 def test_tof_loses_dark_surfaces_and_is_noisier_far_away() -> None:
     wall = np.full((HEIGHT, WIDTH), 2.0, np.float32)
     rgb = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)

@@ -21,6 +21,13 @@ def test_a_steady_stream_has_its_rate(hz: float) -> None:
     assert rate.hz(int(8 * hz - 1) / hz) == pytest.approx(hz, rel=1e-6)
 
 
+def test_two_events_have_a_rate_however_close_they_are() -> None:
+    rate = Rate()
+    rate.tick(1.0)
+    rate.tick(1.02)
+    assert rate.hz(1.02) == pytest.approx(50)
+
+
 def test_a_stream_that_stops_decays_to_zero() -> None:
     rate = Rate(window_s=5.0)
     for index in range(100):
