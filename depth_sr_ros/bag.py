@@ -79,7 +79,7 @@ class BagReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._reader: Reader | RecoveredReader = Reader(self.path)
+            self._reader: Reader | RecoveredReader = Reader(_without_metadata(self.path))
             self._reader.open()
         except Exception as error:  # a damaged file makes the parsers below raise whatever they stumble over
             # What was never closed, for want of power, has no index; its messages are there all the same.
@@ -198,7 +198,8 @@ class BagReader:
             raise DataError(f"{self.path} does not define {message.msgtype}, on {message.topic}") from error
         except SerdeError as error:
             raise DataError(
-                f"a message on {message.topic} at {message.time_ns} ns is not a {message.msgtype}: {error}"
+                # Without its time: who counts such messages counts equal sentences.
+                f"a message on {message.topic} is damaged: it is not a {message.msgtype} ({error})"
             ) from error
 
     def _describe(self, connection: Connection) -> BagTopic:
@@ -211,6 +212,12 @@ class BagReader:
         qos = tuple(connection.ext.offered_qos_profiles)  # type: ignore[union-attr]
         text = definition_text(connection.msgdef, kind)
         return BagTopic(connection.topic, kind, text, type_hash, qos, connection.msgcount)
+
+
+def _without_metadata(path: Path) -> Path:
+    """The .db3 file of a folder that lacks metadata.yaml, as a killed recorder leaves it; else `path`."""
+    files = list(path.glob("*.db3"))
+    return files[0] if len(files) == 1 and not (path / "metadata.yaml").exists() else path
 
 
 def _recovered(path: Path) -> RecoveredReader | None:

@@ -145,6 +145,16 @@ def test_a_folder_of_whole_files_without_metadata_is_read_in_the_order_of_time(t
         )
 
 
+def test_a_sqlite3_folder_without_metadata_is_read(tmp_path: Path) -> None:
+    write_images(tmp_path / "whole", "sqlite3")
+    with BagReader(tmp_path / "whole") as bag:
+        messages = list(bag.messages())
+    (tmp_path / "whole" / "metadata.yaml").unlink()
+    with BagReader(tmp_path / "whole") as bag:
+        assert messages and list(bag.messages()) == messages
+        assert bag.deserialize(messages[0]).width == 5
+
+
 @pytest.mark.parametrize("hurt", ["cut", "empty"])
 def test_of_several_files_one_that_breaks_off_is_said_once_the_others_are_read(
     tmp_path: Path, hurt: str

@@ -99,7 +99,7 @@ def test_damaged_messages_are_a_problem_and_the_others_are_checked(
     assert run(monkeypatch, bag) == 1
     out, err = capsys.readouterr()
     text = " ".join(out.replace("│", " ").split())
-    assert "3 depth messages are damaged; the first: a message on /depth/image at" in text
+    assert "3 depth messages are damaged; the first: a message on /depth/image is damaged: it is" in text
     assert "1 problem" in text and "depth is 16UC1" in text and not err
 
 

@@ -92,7 +92,7 @@ def _read(bag: BagReader, samples: Samples, frames: int, on_frame: Callable[[], 
                     content = bag.deserialize(message)
                 except DataError as error:
                     stream.damaged += 1
-                    stream.damage = stream.damage or str(error)
+                    stream.damage = stream.damage or f"{error} (at {message.time_ns / 1e9:.3f} s)"
                     continue
                 if is_image:
                     collector.add_image(stream, message.time_ns, content)
