@@ -17,21 +17,16 @@ unpaired.
 from __future__ import annotations
 
 import bisect
-import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
+from depth_sr_ros.stamped_queue import StampedQueue, StreamCounts, Waiting
 
 KEYS = ("depth", "rgb")
-JUMP_NS = 1_000_000_000
-# So many frames in a row before the newest are no late ones: time has gone back by less than JUMP_NS, in a
-# short recording that starts again. Every further RGB frame would count as late until time has caught up.
-RESTART_FRAMES = 5
 AUTO_SLOP = -1.0
 # In "rgb" mode the latest depth is up to one depth period old when an RGB frame comes; half a period more
 # for its transport.
@@ -39,7 +34,6 @@ RGB_KEY_PERIODS = 1.5
 # Depth periods below this share of the RGB period leave depth frames over, so a nearer one is worth a wait.
 # At about equal rates it is not: jitter would cost a period each time that it makes the next frame nearer.
 FAST_DEPTH_PERIODS = 0.75
-INTERVALS = 15
 
 
 class Pair(NamedTuple):
@@ -51,16 +45,6 @@ class Pair(NamedTuple):
     depth_stamp: int
 
 
-class StreamCounts(NamedTuple):
-    """At every moment: received = paired + unpaired + evicted + queued."""
-
-    received: int = 0
-    paired: int = 0
-    unpaired: int = 0
-    evicted: int = 0
-    queued: int = 0
-
-
 class PairingCounts(NamedTuple):
     """`pairs` left, `reused` of them with a depth frame that had left before; `resets`: jumps back."""
 
@@ -69,68 +53,6 @@ class PairingCounts(NamedTuple):
     pairs: int
     reused: int
     resets: int
-
-
-class _Waiting(NamedTuple):
-    """A queued message. The serial keeps equal stamps in order of arrival and messages out of comparisons."""
-
-    stamp: int
-    serial: int
-    arrival: float
-    message: Any
-
-
-class _Stream:
-    """One side: a bounded queue in the order of stamps, the rhythm of the stamps, and the counters."""
-
-    def __init__(self, capacity: int) -> None:
-        self.queue: list[_Waiting] = []
-        self.received = self.paired = self.unpaired = self.evicted = 0
-        self._capacity = capacity
-        self._intervals: deque[int] = deque(maxlen=INTERVALS)
-        self._newest: int | None = None
-        self._behind = 0
-
-    def jumped_back(self, stamp: int) -> bool:
-        """Whether time has gone back with this stamp, which is the next; call it once for each."""
-        if self._newest is None or stamp == self._newest:
-            return False
-        self._behind = self._behind + 1 if stamp < self._newest else 0
-        return self._newest - stamp > JUMP_NS or self._behind == RESTART_FRAMES
-
-    def push(self, stamp: int, message: Any, arrival: float) -> None:
-        if self._newest is not None and stamp > self._newest:
-            self._intervals.append(stamp - self._newest)
-        self._newest = stamp if self._newest is None else max(stamp, self._newest)
-        bisect.insort(self.queue, _Waiting(stamp, self.received, arrival, message))
-        self.received += 1
-
-    def evict_overflow(self) -> _Waiting | None:
-        if len(self.queue) <= self._capacity:
-            return None
-        self.evicted += 1
-        return self.queue.pop(0)
-
-    def clear(self) -> None:
-        self.evicted += len(self.queue)
-        self.queue.clear()
-        self._intervals.clear()
-        self._newest = None
-        self._behind = 0
-
-    def is_newest(self, stamp: int) -> bool:
-        return self._newest is None or stamp >= self._newest
-
-    @property
-    def shortest_period(self) -> int | None:
-        return min(self._intervals, default=None)
-
-    @property
-    def period(self) -> float | None:
-        return statistics.median(self._intervals) if self._intervals else None
-
-    def counts(self) -> StreamCounts:
-        return StreamCounts(self.received, self.paired, self.unpaired, self.evicted, len(self.queue))
 
 
 def _check_limits(slop: float, max_wait: float) -> None:
@@ -172,8 +94,8 @@ class FramePairer:
         self._slop = slop
         self._max_wait = max_wait
         self._clock = clock
-        self._rgb = _Stream(queue_size)
-        self._depth = _Stream(queue_size)
+        self._rgb = StampedQueue(queue_size)
+        self._depth = StampedQueue(queue_size)
         self._pairs = self._reused = self._resets = 0
         self._key = key
         self._decide = self._decide_depth if key == "depth" else self._decide_rgb
@@ -181,7 +103,7 @@ class FramePairer:
         # suffices, beside the queue, to know the nearest of all RGB frames received.
         self._spent: int | None = None
         # Key "rgb": the latest depth frame, once used; until then it is in the queue.
-        self._held: _Waiting | None = None
+        self._held: Waiting | None = None
         self._lock = threading.Lock()
 
     def push_rgb(self, stamp: int, message: Any) -> list[Pair]:
@@ -215,7 +137,7 @@ class FramePairer:
                 self._rgb.counts(), self._depth.counts(), self._pairs, self._reused, self._resets
             )
 
-    def _push(self, stream: _Stream, stamp: int, message: Any) -> list[Pair]:
+    def _push(self, stream: StampedQueue, stamp: int, message: Any) -> list[Pair]:
         with self._lock:
             if stream.jumped_back(stamp):
                 self._resets += 1
@@ -241,7 +163,7 @@ class FramePairer:
             return self._slop * 1e9 + 0.5
         return 0.0 if period is None else period * periods
 
-    def _pair(self, rgb: _Waiting, depth: _Waiting) -> Pair:
+    def _pair(self, rgb: Waiting, depth: Waiting) -> Pair:
         self._pairs += 1
         return Pair(rgb.message, depth.message, rgb.stamp, depth.stamp)
 
@@ -266,7 +188,7 @@ class FramePairer:
         self._depth.queue = waiting
         return pairs
 
-    def _choose(self, depth: _Waiting, now: float) -> tuple[int | None, bool]:
+    def _choose(self, depth: Waiting, now: float) -> tuple[int | None, bool]:
         """The stamp of the nearest RGB frame received, spent ones too, and whether that is final."""
         before, after = self._neighbours(depth.stamp)
         nearest = self._nearest(depth.stamp, before, after)
@@ -284,7 +206,7 @@ class FramePairer:
             return False
         return self._choose(queue[later], now) == (nearest, True)
 
-    def _waits_for_nearer(self, depth: _Waiting, nearest: int | None, now: float) -> bool:
+    def _waits_for_nearer(self, depth: Waiting, nearest: int | None, now: float) -> bool:
         """Whether the next depth frame will be nearer to that RGB frame, by the rhythms of the streams."""
         if nearest is None or nearest <= depth.stamp or nearest == self._spent:
             return False
@@ -310,7 +232,7 @@ class FramePairer:
             return after if before is None else before
         return before if abs(stamp - before) <= abs(after - stamp) else after
 
-    def _is_final(self, depth: _Waiting, nearest: int | None, later_is_there: bool, now: float) -> bool:
+    def _is_final(self, depth: Waiting, nearest: int | None, later_is_there: bool, now: float) -> bool:
         """Whether `depth` leaves now: no RGB frame still to come can be nearer, or it waited `max_wait`."""
         if now - depth.arrival >= self._max_wait:
             return True
@@ -324,7 +246,7 @@ class FramePairer:
         shortest = self._rgb.shortest_period
         return later_is_there or (shortest is not None and 2 * (depth.stamp - nearest) < shortest)
 
-    def _take_rgb(self, stamp: int, nearest: int | None) -> _Waiting | None:
+    def _take_rgb(self, stamp: int, nearest: int | None) -> Waiting | None:
         """The RGB frame `nearest` where it is within slop and not spent; frames before it are released."""
         if nearest is None or nearest == self._spent:
             return None
@@ -385,7 +307,7 @@ class FramePairer:
         del queue[:-1]
         self._held = None
 
-    def _use_depth(self, depth: _Waiting) -> None:
+    def _use_depth(self, depth: Waiting) -> None:
         if self._held is None:
             self._held = depth
             self._depth.queue.clear()

@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depth_sr_ros import pairing
-from depth_sr_ros.pairing import AUTO_SLOP, FramePairer, Pair, StreamCounts
+from depth_sr_ros.pairing import AUTO_SLOP, FramePairer, Pair
+from depth_sr_ros.stamped_queue import StreamCounts
 
 MS = 1_000_000
 

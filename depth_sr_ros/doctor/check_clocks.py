@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from depth_sr_ros.doctor.findings import Finding, Severity
 from depth_sr_ros.doctor.samples import Samples, Stream
-from depth_sr_ros.pairing import JUMP_NS
+from depth_sr_ros.stamped_queue import JUMP_NS
 
 # A recording may begin its clock at 0; a driver that sets no stamp leaves all of them there.
 MOST_ZERO_STAMPS = 1

@@ -18,9 +18,10 @@ from rclpy.duration import Duration
 
 from depth_sr_ros.config import check_choice
 from depth_sr_ros.errors import ConfigError
-from depth_sr_ros.pairing import AUTO_SLOP, JUMP_NS, FramePairer, Pair, PairingCounts, StreamCounts
+from depth_sr_ros.pairing import AUTO_SLOP, FramePairer, Pair, PairingCounts
 from depth_sr_ros.parameters import POLICIES
 from depth_sr_ros.ros.messages import to_nanoseconds
+from depth_sr_ros.stamped_queue import JUMP_NS, StreamCounts
 
 try:
     message_filters: Any = importlib.import_module("message_filters")
