@@ -55,7 +55,7 @@ class ModelConfig:
 
     `channels` holds the width of the five levels, finest first. `encoder_blocks` and `decoder_blocks`
     hold the number of NAFNet blocks of the four upper levels, finest first; `rel_encoder_blocks` those of the
-    relative-depth path, unless it has as many as the LR path; `middle_blocks` those of the bottleneck.
+    relative-depth path, () for as many as in the LR path; `middle_blocks` those of the bottleneck.
     `unshuffle` is the pixel-unshuffle factor of the stem (1 = full resolution).
 
     `head`: `residual`, published, a correction of the upsampled depth; `kernel`, ours, a mixture of
@@ -73,7 +73,7 @@ class ModelConfig:
     channels: tuple[int, ...]
     unshuffle: int = 1
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
-    rel_encoder_blocks: tuple[int, ...] | None = None
+    rel_encoder_blocks: tuple[int, ...] = ()
     middle_blocks: int = 1
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     guide: str = "none"
@@ -96,7 +96,7 @@ class ModelConfig:
             raise ConfigError(f"unshuffle is {self.unshuffle!r}, but must be 1, 2, 4 or 8")
         _check_sizes("channels", self.channels, length=5, low=1)
         _check_sizes("encoder_blocks", self.encoder_blocks, length=4, low=0)
-        if self.rel_encoder_blocks is not None:
+        if self.rel_encoder_blocks:
             _check_sizes("rel_encoder_blocks", self.rel_encoder_blocks, length=4, low=0)
         _check_sizes("decoder_blocks", self.decoder_blocks, length=4, low=0)
         _check_sizes("propagation", self.propagation, length=len(self.propagation), low=1)
@@ -158,7 +158,7 @@ VARIANTS: dict[str, ModelConfig] = {
         EDGE,
         variant="fast",
         encoder_blocks=(2, 2, 2, 2),
-        rel_encoder_blocks=None,
+        rel_encoder_blocks=(),
         middle_blocks=2,
         decoder_blocks=(2, 2, 2, 2),
         guide="depth_anything",

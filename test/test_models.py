@@ -237,6 +237,7 @@ def test_holes_are_filled_from_their_surroundings_and_measurements_kept() -> Non
         ({"fusion": "adan"}, "adain"),
         ({"unshuffle": 3}, "1, 2, 4 or 8"),
         ({"channels": [1, 2]}, "5 whole numbers"),
+        ({"rel_encoder_blocks": [1, 1]}, "4 whole numbers"),
         ({"width": 8}, "unknown key 'width'"),
         ({"unit_m": -1.0}, "above 0"),
     ],

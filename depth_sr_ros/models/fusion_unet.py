@@ -53,10 +53,9 @@ class FusionUNet(nn.Module):
         super().__init__()
         c = config.channels
         self.config = config
-        blocks = config.encoder_blocks
-        rel_blocks = blocks if config.rel_encoder_blocks is None else config.rel_encoder_blocks
+        rel_blocks = config.rel_encoder_blocks or config.encoder_blocks
         self.rel_encoder = Encoder(config.guide_channels, config, rel_blocks)
-        self.lr_encoder = Encoder(LR_CHANNELS, config, blocks)
+        self.lr_encoder = Encoder(LR_CHANNELS, config, config.encoder_blocks)
         self.middle = NAFStage(c[4], config.middle_blocks)
         self.ups = nn.ModuleList(upsample(c[i + 1], c[i]) for i in range(4))
         self.decoder = nn.ModuleList(NAFStage(c[i], n) for i, n in enumerate(config.decoder_blocks))
