@@ -265,10 +265,11 @@ class NativeNetwork:
     def _lr_cells(self, seen: LRInput, size: tuple[int, int], unit: _Unit, out: Tensor) -> None:
         planes = [plane.contiguous() for plane in (seen.filled, seen.detail, seen.mask)]
         lr_size = (seen.mask.shape[2], seen.mask.shape[3])
+        nearest = _nearest(size, lr_size)  # held here: another thread's frames may push it out of the cache
         self._library.dsr_lr_cells(
             self._side,
             *(plane.data_ptr() for plane in planes),
-            *(index.data_ptr() for index in _nearest(size, lr_size)),
+            *(index.data_ptr() for index in nearest),
             *lr_size,
             *size,
             *unit,
@@ -418,6 +419,7 @@ class NativeNetwork:
         size = (depth.shape[2], depth.shape[3])
         memory = self._map("residuals", 1, 1, 2 * lr_height * lr_width + height * width)
         filled, mask = seen.filled.contiguous(), seen.mask.contiguous()
+        nearest = _nearest(size, (lr_height, lr_width))  # held here, as in _lr_cells
         self._library.dsr_back_project(
             self._side,
             weights.array,
@@ -426,7 +428,7 @@ class NativeNetwork:
             depth.data_ptr(),
             filled.data_ptr(),
             mask.data_ptr(),
-            *(index.data_ptr() for index in _nearest(size, (lr_height, lr_width))),
+            *(index.data_ptr() for index in nearest),
             lr_height,
             lr_width,
             *size,
