@@ -176,24 +176,21 @@ def convert(
 
     with errors_in_one_sentence():
         net, header = load_checkpoint(weights)
-        if not remove:
-            shrink(net.unet.rel_encoder)
-        frames = calibration_frames()
-        spreads = block_spreads(net, *frames)
-        source = name_and_hash(weights)
-        change = None
+        source, frames = name_and_hash(weights), calibration_frames()
         if remove:
-            dead = dead_blocks(spreads)
-            smaller = without(net, dead)
-            change = relative_change(net, smaller, *frames)
-            net = smaller
+            spreads = block_spreads(net, *frames)
+            dead, done = dead_blocks(spreads), "removed"
+            start = without(net, dead)
+            change = relative_change(net, start, *frames)
             about, metrics = {**header.training, "dead_blocks_removed": source}, header.metrics
         else:
-            dead = revive(net, spreads)
+            shrink(net.unet.rel_encoder)
+            spreads = block_spreads(net, *frames)
+            dead, done = revive(net, spreads), "revived"
+            start, change = net, None
             about, metrics = {"revived": source}, {}
-        save_checkpoint(out, net, training=about, metrics=metrics, version=__version__)
+        save_checkpoint(out, start, training=about, metrics=metrics, version=__version__)
     typer.echo("what each block had added, in spreads of what it was given:")
-    done = "removed" if remove else "revived"
     for name, each in spreads.items():
         typer.echo(f"{each.share:8.1e}  {name}{f'  ({done})' if name in dead else ''}")
     if change is not None:
